@@ -1,0 +1,1 @@
+"""What is compared: tasks, specs, the plan and its execution, the report."""

@@ -1,0 +1,247 @@
+"""From a command line and a preset to one validated configuration, or to all of its errors at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from benchmarks.errors import UsageError, clip, did_you_mean
+from benchmarks.tasks import registry as tasks
+from cringe.data import batch_shares
+from cringe.discovery import Entry
+from cringe.methods import registry as methods
+from cringe.methods.base import Method
+from cringe.specs import BackboneSpec, ClassifierSpec, DecodingSpec, Spec, TrainingSettings
+
+PRESETS = Path(__file__).parent / "presets"
+"""Presets that come with the package, one YAML file each."""
+
+
+class RunConfig(Spec):
+    """Everything that a run depends on, but for its data."""
+
+    task: str
+    methods: tuple[str, ...]
+    """Rows of the table, in its order."""
+    preset: str
+    """Where the settings come from, for the title."""
+    summary: str
+    """What the preset is for."""
+    seeds: tuple[int, ...] = Field(min_length=1)
+    threads: int = Field(ge=1)
+    """Threads of a stage on CPU. A part of every key, so that results do not depend on how stages are run."""
+    prompts: int | None = Field(default=None, ge=1)
+    """Prompts to evaluate a metric on, drawn with a fixed seed; all when not given."""
+    backbone: BackboneSpec
+    warmup: TrainingSettings
+    """Likelihood training that all methods start from, on everything: liked, disliked and unlabelled alike."""
+    training: TrainingSettings
+    """The budget of every method."""
+    settings: Mapping[str, Method]
+    """Hyper-parameters of each method."""
+    decoding: Mapping[str, DecodingSpec]
+    judge: ClassifierSpec
+
+
+def preset_entries() -> dict[str, str]:
+    """Name and sentence of every preset that comes with the package."""
+    found = {}
+    for path in sorted(PRESETS.glob("*.yaml")):
+        first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+        found[path.stem] = first.removeprefix("# ").strip()
+    return dict(sorted(found.items(), key=lambda item: ["tiny", "cpu", "small", "paper"].index(item[0])))
+
+
+def resolve(
+    *,
+    task: str,
+    method_names: Sequence[str],
+    preset: str = "tiny",
+    seeds: Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
+) -> RunConfig:
+    """The configuration that a command line asks for.
+
+    Args:
+        task: a task's name or alias.
+        method_names: names or aliases; ``all`` stands for the methods that the task declares.
+        preset: a preset's name, or the path of a YAML file, which may begin ``extends: NAME``.
+        seeds: instead of the preset's.
+        overrides: ``key=value`` with dots for nesting, the value in YAML; ``cringe.alpha=2`` is short for
+            ``methods.cringe.alpha=2``.
+
+    Raises:
+        UsageError: listing everything that is wrong.
+    """
+    problems: list[str] = []
+    task_name = find(task, tasks.entries(), "task", problems)
+    values = _read_preset(preset, problems)
+    known = methods.entries()
+    names: list[str] = []
+    for name in method_names:
+        if name == "all":
+            names += tasks.load(task_name).methods if task_name else ()
+        else:
+            names.append(find(name, known, "method", problems))
+    settings = _override(values, overrides, known, problems)
+    values = {
+        **values,
+        "task": task_name,
+        "methods": tuple(dict.fromkeys(name for name in names if name)),
+        "preset": preset if preset in preset_entries() else Path(preset).stem,
+        "settings": _method_settings(settings, known, problems),
+    } | ({"seeds": tuple(dict.fromkeys(seeds))} if seeds is not None else {})
+    config = _validate(values, problems)
+    if config is not None and task_name:
+        _check_batches(config, problems)
+    if problems or config is None:
+        raise UsageError("\n".join(problems))
+    return config
+
+
+def find(word: str, known: Mapping[str, Entry], what: str, problems: list[str]) -> str:
+    """The name that ``word`` is or is an alias of; otherwise an empty string and one problem more."""
+    aliases = {alias: name for name, entry in known.items() for alias in entry.aliases}
+    name = aliases.get(word, word)
+    if name not in known:
+        problems.append(f"no {what} '{word}'; {did_you_mean(word, [*known, *aliases])}")
+        return ""
+    return name
+
+
+def _read_preset(preset: str, problems: list[str], seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The values of a preset, on top of those that it extends."""
+    named = preset in preset_entries()
+    path = PRESETS / f"{preset}.yaml" if named else Path(preset)
+    if not named and path.suffix not in {".yaml", ".yml"}:
+        problems.append(f"no preset '{preset}'; {did_you_mean(preset, preset_entries())}, or a YAML file")
+        return {}
+    if preset in seen:
+        problems.append(f"preset {preset} extends itself: {' → '.join([*seen, preset])}")
+        return {}
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        problems.append(f"preset {path}: cannot be read ({clip(' '.join(str(error).split()), 160)})")
+        return {}
+    if not isinstance(values, dict):
+        problems.append(f"preset {path}: holds a {type(values).__name__}, not settings by name")
+        return {}
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not named and (path.parent / str(base)).is_file():
+        base = path.parent / str(base)
+    return _merge(_read_preset(str(base), problems, (*seen, preset)), values)
+
+
+def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """``top`` over ``base``, mappings merged key by key."""
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _override(
+    values: dict[str, Any], overrides: Sequence[str], known: Mapping[str, Entry], problems: list[str]
+) -> dict[str, Any]:
+    """Apply ``key=value`` to ``values`` in place; return the hyper-parameters by method, taken out of it."""
+    aliases = {alias: name for name, entry in known.items() for alias in entry.aliases}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            problems.append(f"--set {override}: not of the form key=value, such as training.updates=100")
+            continue
+        if aliases.get(parts[0], parts[0]) in known:
+            parts = ["methods", *parts]
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            problems.append(f"--set {override}: the value is not YAML")
+            continue
+        place = values
+        for part in parts[:-1]:
+            below = place.get(part)
+            place[part] = dict(below) if isinstance(below, dict) else {}
+            place = place[part]
+        place[parts[-1]] = value
+    settings = values.pop("methods", None) or {}
+    if not isinstance(settings, dict):
+        problems.append(f"methods: holds {clip(repr(settings))}, not hyper-parameters by method")
+        return {}
+    return settings
+
+
+def _method_settings(settings: Mapping[str, Any], known: Mapping[str, Entry], problems: list[str]) -> dict[str, Method]:
+    """Every method with its hyper-parameters; those not set have the defaults of the method's file."""
+    given: dict[str, Any] = {}
+    for word, values in settings.items():
+        name = find(str(word), known, "method", problems)
+        if name:
+            given[name] = {**given.get(name, {}), **values} if isinstance(values, dict) else values
+    built: dict[str, Method] = {}
+    for name in known:
+        cls = methods.load(name)
+        try:
+            built[name] = cls.model_validate(given.get(name, {}))
+        except ValidationError as error:
+            problems += _sentences(error, cls, prefix=f"{name}.")
+    return built
+
+
+def _validate(values: Mapping[str, Any], problems: list[str]) -> RunConfig | None:
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        if values.get("backbone") or not problems:  # a preset that could not be read has been told of
+            problems += _sentences(error, RunConfig)
+        return None
+
+
+def _check_batches(config: RunConfig, problems: list[str]) -> None:
+    """A batch must hold whole shares of every stratum."""
+    for name, strata in (
+        ("training", tasks.load(config.task).mixture),
+        ("warmup", tasks.load(config.task).warmup_mixture()),
+    ):
+        try:
+            batch_shares(strata, getattr(config, name).batch_size)
+        except ValueError as error:
+            problems.append(f"{name}.batch_size: {error}")
+
+
+def _sentences(error: ValidationError, model: type[Spec], prefix: str = "") -> list[str]:
+    """One sentence for each thing that pydantic found wrong."""
+    sentences = []
+    for item in error.errors(include_url=False):
+        path = [str(part) for part in item["loc"]]
+        key = prefix + ".".join(part for part in path if part not in {"scratch", "pretrained"})
+        if item["type"] == "extra_forbidden":
+            sentences.append(f"{key}: no such setting; {did_you_mean(path[-1], _fields(model, path[:-1]))}")
+        elif item["type"] == "missing":
+            sentences.append(f"{key}: not set, and it has no default")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            sentences.append(f"{key or 'settings'}: {message} (found {clip(repr(item['input']))})")
+    return sentences
+
+
+def _fields(model: type[Spec], path: Sequence[str]) -> list[str]:
+    """Names of the settings at a place in a spec."""
+    from cringe.specs import PretrainedBackbone, ScratchBackbone
+
+    kinds: dict[str, type[Spec]] = {
+        "warmup": TrainingSettings,
+        "training": TrainingSettings,
+        "decoding": DecodingSpec,
+        "judge": ClassifierSpec,
+        "backbone": PretrainedBackbone if "pretrained" in path else ScratchBackbone,
+    }
+    return list((kinds.get(path[0], model) if path else model).model_fields)

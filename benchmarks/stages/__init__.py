@@ -1,0 +1,1 @@
+"""One module a kind of stage: ``run(settings, context)`` fills a directory from settings and parents."""

@@ -1,0 +1,294 @@
+"""A table as data, and its three files: Markdown for people, CSV for spreadsheets, JSON for programs.
+
+Every number is in the unit of its column's title and passes through `number` on its way out, so that equal scores
+give equal bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from benchmarks.published import LETTERS, Published
+
+SCHEMA, VERSION = "cringe.table", 1
+CSV_HEADER = (
+    *("table", "decoding", "row", "kind", "column", "value", "low", "high", "n", "seeds"),
+    *("paper", "certainty", "marks", "generated_data"),
+)
+NO_DATA, NO_PAPER, MARKS = "n/a", "–", "marks"
+
+COLLAPSED = "collapsed"
+UNLIKE_HUMAN = "unlike human text"
+ONE_SEED = "one seed"
+WEAK_JUDGE = "weak judge"
+
+EXPLAINED = {
+    COLLAPSED: "fewer than half of the replies are distinct; a judged share is then a verdict on a few sentences",
+    UNLIKE_HUMAN: "the nll a token lies outside the central 95 % of human replies to the same prompts",
+    ONE_SEED: "a claim about this model only: the interval covers other dialogues, not other seeds",
+    WEAK_JUDGE: "not ranked: the judge's AUC is below 0.70",
+}
+"""What each mark says, for the legend."""
+
+Kind = Literal["floor", "backbone", "method", "ceiling"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """A number with its uncertainty. ``value`` None is "no data", never 0."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    """Prompts."""
+    seeds: int = 0
+    paper: Published | None = None
+    """The paper's value; None when it has none for this row, this column or this decoding."""
+    marks: tuple[str, ...] = ()
+    """Keys of `EXPLAINED`. What is marked is not ranked."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableColumn:
+    """What the cells of a column are."""
+
+    key: str
+    """``metric@prompts``, or the name of a quality of the same replies."""
+    title: str
+    """Names the unit."""
+    digits: int
+    higher_is_better: bool | None
+    judged: bool = False
+    with_paper: bool = False
+    with_interval: bool = True
+    weak: bool = False
+    """Scored by a judge that can hardly tell the classes apart."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """A method, or what it is compared to. ``cells`` follow the table's columns."""
+
+    name: str
+    kind: Kind
+    cells: tuple[Cell, ...]
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Section:
+    """The rows of one way of decoding."""
+
+    decoding: str
+    description: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerRow:
+    """What one method spent of something; ``low`` and ``high`` over its seeds, None without a ledger entry."""
+
+    quantity: str
+    name: str
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeLine:
+    """How far the judge of a metric can be believed, as a sentence and as the report that it is made of."""
+
+    metric: str
+    text: str
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """A table of the report, a pure function of stored scores."""
+
+    title: str
+    synthetic: bool
+    preset: str
+    columns: tuple[TableColumn, ...]
+    sections: tuple[Section, ...]
+    judges: tuple[JudgeLine, ...]
+    notes: tuple[str, ...]
+    ledger: tuple[LedgerRow, ...]
+
+    def to_markdown(self) -> str:
+        """GitHub's Markdown, aligned so that it reads in a terminal too."""
+        parts = [f"## {escape(self.title)}{' (generated data)' if self.synthetic else ''}"]
+        parts.append(_wrapped(f"Preset: {self.preset}. {self._sizes()} In brackets: 95 % intervals."))
+        if self.synthetic:
+            parts.append("**The data are generated: these numbers say nothing about human dialogue.**")
+        everywhere = self._marks_of_all_rows()
+        for section in self.sections:
+            parts.append(f"### Decoding: {escape(section.decoding)}")
+            parts.append(_wrapped(section.description))
+            parts.append(_grid(self._header(), [self._line(row, everywhere) for row in section.rows]))
+            parts.extend(_wrapped(judge.text) for judge in self.judges)
+        parts.append(_bullets(self._legend() + list(self.notes)))
+        if self.ledger:
+            parts.append("### What was spent, over seeds where they differ")
+            parts.append(_ledger_grid(self.ledger))
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def to_csv(self) -> str:
+        """One line a cell or ledger entry; empty fields where there is no data."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(CSV_HEADER)
+        flag = str(self.synthetic).lower()
+        for section in self.sections:
+            for row in section.rows:
+                for column, cell in zip(self.columns, row.cells, strict=True):
+                    paper = cell.paper or Published(None, "")
+                    writer.writerow(
+                        ["scores", section.decoding, row.name, row.kind, column.title]
+                        + [number(value, 4, "") for value in (cell.value, cell.low, cell.high)]
+                        + [cell.n, cell.seeds, "" if paper.value is None else paper.value, paper.certainty]
+                        + ["; ".join(cell.marks), flag]
+                    )
+        for entry in self.ledger:
+            low, high = number(entry.low, 0, ""), number(entry.high, 0, "")
+            value = low if low == high else ""
+            writer.writerow(["ledger", "", entry.name, "", entry.quantity, value, low, high, "", "", "", "", "", flag])
+        return out.getvalue()
+
+    def to_json(self) -> str:
+        """Everything, with sorted keys; numbers rounded to six places."""
+        content = {"schema": SCHEMA, "version": VERSION, "marks": EXPLAINED} | _plain(asdict(self))
+        return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def _sizes(self) -> str:
+        """Prompts of each column of the task and seeds, as the rows have them."""
+        sizes = []
+        for index, column in enumerate(self.columns):
+            cells = [row.cells[index] for section in self.sections for row in section.rows]
+            counts = sorted({cell.n for cell in cells if cell.value is not None})
+            if "@" in column.key and counts:
+                sizes.append(f"{column.title} on {'–'.join(map(str, (*counts[:1], *counts[1:][-1:])))} prompts")
+        seeds = max((cell.seeds for part in self.sections for row in part.rows for cell in row.cells), default=0)
+        return f"{', '.join(sizes) or 'No scores'}; seeds: {seeds}."
+
+    def _header(self) -> list[str]:
+        titles = [""]
+        for column in self.columns:
+            titles.append(escape(column.title) + (" (weak)" if column.weak else ""))
+            titles.extend(["paper"] * column.with_paper)
+        return [*titles, MARKS]
+
+    def _line(self, row: Row, everywhere: set[str]) -> list[str]:
+        texts = [escape(row.name)]
+        for column, cell in zip(self.columns, row.cells, strict=True):
+            texts.append(_cell(cell, column))
+            texts.extend([_paper(cell.paper)] * column.with_paper)
+        return [*texts, "; ".join(mark.removesuffix(" text") for mark in row.marks if mark not in everywhere)]
+
+    def _marks_of_all_rows(self) -> set[str]:
+        """One seed in every row is said once, under the table."""
+        rows = [row for section in self.sections for row in section.rows if row.kind in ("backbone", "method")]
+        filled = [row for row in rows if any(cell.value is not None for cell in row.cells)]
+        return {ONE_SEED} if filled and all(ONE_SEED in row.marks for row in filled) else set()
+
+    def _legend(self) -> list[str]:
+        rows = [row for section in self.sections for row in section.rows]
+        present = {mark for row in rows for mark in row.marks}
+        present |= {mark for row in rows for cell in row.cells for mark in cell.marks}
+        lines = [f"{mark}: {text}." for mark, text in EXPLAINED.items() if mark in present]
+        if ONE_SEED in self._marks_of_all_rows():
+            lines = [line.replace(f"{ONE_SEED}:", f"{ONE_SEED} in every row:") for line in lines]
+        if any(cell.value is None for row in rows for cell in row.cells):
+            lines.append(f"{NO_DATA}: no data.")
+        return lines
+
+
+def number(value: float | None, digits: int, missing: str = NO_DATA, *, grouped: bool = False) -> str:
+    """The one place where a number becomes text; what rounds to zero has no sign."""
+    if value is None:
+        return missing
+    text = f"{value:,.{digits}f}" if grouped else f"{value:.{digits}f}"
+    return text.removeprefix("-") if not text.strip("-0.") else text
+
+
+def escape(text: str) -> str:
+    """Text that stays text inside a Markdown table: no new cells, lines, markup or HTML."""
+    flat = " ".join(text.split())
+    return re.sub(r"([\\|`*<>])", r"\\\1", flat)
+
+
+def _cell(cell: Cell, column: TableColumn) -> str:
+    value = number(cell.value, column.digits)
+    if cell.value is None or not column.with_interval:
+        return value
+    if cell.low is None or cell.high is None:
+        return f"{value} [{NO_DATA}]"
+    return f"{value} [{number(cell.low, column.digits)}, {number(cell.high, column.digits)}]"
+
+
+def _paper(paper: Published | None) -> str:
+    if paper is None:
+        return NO_PAPER
+    letter = LETTERS[paper.certainty]
+    return letter if paper.value is None else f"{paper.value} ({letter})"
+
+
+def _grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A pipe table: the first column to the left, numbers to the right, marks to the left.
+
+    Written out because tabulate measures text otherwise where wcwidth is installed, and pads headers by two.
+    """
+    right = [index > 0 and title != MARKS for index, title in enumerate(header)]
+    widths = [max(3, *(len(line[index]) for line in (header, *lines))) for index in range(len(header))]
+    rule = [
+        f"{'-' * (width - 1)}:" if numbers else f":{'-' * (width - 1)}"
+        for width, numbers in zip(widths, right, strict=True)
+    ]
+    padded = (
+        [
+            text.rjust(width) if numbers else text.ljust(width)
+            for text, width, numbers in zip(line, widths, right, strict=True)
+        ]
+        for line in (header, rule, *lines)
+    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+
+
+def _ledger_grid(entries: Iterable[LedgerRow]) -> str:
+    rows: dict[str, list[str]] = {}
+    names: dict[str, None] = {}
+    for entry in entries:
+        low, high = (number(value, 0, grouped=True) for value in (entry.low, entry.high))
+        rows.setdefault(entry.quantity, []).append(low if low == high else f"{low}–{high}")
+        names[entry.name] = None
+    lines = [[escape(quantity), *texts] for quantity, texts in rows.items()]
+    return _grid(["", *map(escape, names)], lines)
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(_wrapped(f"- {line}", "  ") for line in lines)
+
+
+def _wrapped(line: str, indent: str = "") -> str:
+    """One paragraph, in lines that fit a terminal."""
+    return textwrap.fill(escape(line), 118, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401
+    """JSON's own types, tuples as lists, floats rounded."""
+    if isinstance(value, Published):
+        return _plain(value._asdict())
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return round(value, 6) + 0.0 if isinstance(value, float) else value

@@ -1,0 +1,117 @@
+"""What is said around a table: judges, the paper, gaps, and what each method spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmarks.published import LETTERS
+from benchmarks.table_inputs import JudgeReport, RunScores, TableMeta, is_weak
+from benchmarks.table_model import NO_PAPER, JudgeLine, LedgerRow, Row, Section, TableColumn
+
+LEDGER_PARTS = (
+    "updates",
+    "examples",
+    "target_tokens",
+    "forward_passes",
+    "backward_passes",
+    "generated_tokens",
+    "auxiliary",
+)
+"""Entries of a ledger that are equal in equal runs; seconds and memory are not, and stay out of the table."""
+_VOLATILE = ("seconds", "memory")
+
+
+def judge_line(metric: str, judge: JudgeReport) -> JudgeLine:
+    """One sentence: how far the judge of a metric can be believed."""
+    area = judge["auc"]
+    last = judge["last_turn_auc"]
+    alone = "" if last is None else f" Seeing the last turn only, such a judge has AUC {last:.2f}."
+    weak = " It is weak: what it says is not ranked." if is_weak(judge) else ""
+    text = (
+        f"Judge of {metric}: {judge['name']}, on {judge['n']} held-out human replies accuracy "
+        f"{100 * judge['accuracy']:.1f} % at threshold {judge['threshold']:.2f}, "
+        f"AUC {area['value']:.2f} [{area['low']:.2f}, {area['high']:.2f}].{alone}{weak}"
+    )
+    return JudgeLine(metric=metric, text=text, report=dict(judge))
+
+
+def base_notes(meta: TableMeta, quality: str) -> list[str]:
+    """What the columns are, and where the paper's values come from."""
+    notes = [f"nll/token, distinct and tokens are of the replies to {quality}; nll is under the warm-up backbone."]
+    if meta.paper is not None:
+        degrees = [f"({LETTERS[key]}) {text}" for key, text in meta.paper.certainty.items() if key != "unknown"]
+        notes.append(f"paper: {meta.paper.paper}; decoded with {meta.paper.decoding}.")
+        notes.append(
+            f"How sure the paper's value is: {'; '.join(degrees)}; ? not known from anything that could be read; "
+            f"{NO_PAPER} not reported for this row or this decoding."
+        )
+    return notes
+
+
+def human_line(human: tuple[float, float] | None) -> str:
+    """Which nll a token counts as human."""
+    if human is None:
+        return "No gold replies among the scores: likeness to human text is not checked."
+    return f"The central 95 % of human replies to these prompts have {human[0]:.2f} to {human[1]:.2f} nll/token."
+
+
+def gaps(
+    by_name: Mapping[str, Sequence[RunScores]],
+    sections: Iterable[Section],
+    columns: Sequence[TableColumn],
+    meta: TableMeta,
+) -> list[str]:
+    """Names every row, seed and cell that should be in the table and is not."""
+    notes = []
+    for name, runs in by_name.items():
+        absent = [seed for seed in meta.seeds if seed not in {run.seed for run in runs}]
+        if not runs:
+            notes.append(f"{name}: no run.")
+        elif absent and runs[0].kind in ("backbone", "method"):
+            notes.append(f"{name}: no run with seed {', '.join(map(str, absent))}.")
+    for section in sections:
+        for row in section.rows:
+            runs = by_name[row.name]
+            if runs:
+                notes.extend(_row_gaps(f"{row.name}, {section.decoding}", row, columns, len(runs)))
+    return notes
+
+
+def _row_gaps(where: str, row: Row, columns: Sequence[TableColumn], seeds: int) -> Iterator[str]:
+    pairs = list(zip(columns, row.cells, strict=True))
+    empty = [column.title for column, cell in pairs if cell.value is None]
+    if empty:
+        yield f"{where}: no scores for {', '.join(empty)}."
+    for column, cell in pairs:
+        if cell.value is not None and cell.seeds < seeds:
+            yield f"{where}: {column.title} rests on {cell.seeds} of {seeds} seeds."
+
+
+def ledger_rows(by_name: Mapping[str, Sequence[RunScores]], names: Sequence[str]) -> tuple[LedgerRow, ...]:
+    """What each of ``names`` spent: a row for each quantity that any of them has, n/a for those that lack it."""
+    spent = {name: [dict(_numbers(run.ledger)) for run in by_name[name]] for name in names}
+    paths = {path for ledgers in spent.values() for ledger in ledgers for path in ledger}
+    rows = []
+    for path in sorted(paths, key=_ledger_order):
+        for name, ledgers in spent.items():
+            values = [ledger[path] for ledger in ledgers if path in ledger]
+            low, high = (min(values), max(values)) if values else (None, None)
+            rows.append(LedgerRow(quantity=", ".join(path).replace("_", " "), name=name, low=low, high=high))
+    return tuple(rows)
+
+
+def _numbers(ledger: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:
+    """The numbers of a ledger that belong in a table, each with the keys that lead to it."""
+    for key, value in ledger.items():
+        here = (*path, str(key))
+        if isinstance(value, Mapping):
+            yield from _numbers(value, here)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            volatile = any(word in part for part in here for word in _VOLATILE)
+            if not volatile and any(part in LEDGER_PARTS for part in here):
+                yield here, float(value)
+
+
+def _ledger_order(path: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
+    return next(LEDGER_PARTS.index(part) for part in path if part in LEDGER_PARTS), path

@@ -1,0 +1,1 @@
+"""Training and decoding of dialogue models from positive and negative examples."""

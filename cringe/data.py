@@ -1,0 +1,141 @@
+"""What a model learns from: examples, their feedback, and the order in which they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+import numpy as np
+
+from cringe.seeding import stable_hash, stream
+
+
+class Feedback(StrEnum):
+    """What is known of a response: people liked it, disliked it, or said nothing."""
+
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    UNLABELLED = "unlabelled"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """A response in its dialogue, and what is known about it.
+
+    The same record serves two views: a model learns to generate ``response`` from ``context``; a classifier
+    learns to tell the ``feedback`` from both.
+    """
+
+    uid: str
+    """Unique within a task, stable across machines and independent of the order of rows."""
+    context: tuple[str, ...]
+    """The turns before the response, oldest first; empty for a text that stands alone."""
+    response: str
+    feedback: Feedback = Feedback.UNLABELLED
+    group: str
+    """What clusters examples for intervals: the id of the dialogue."""
+    own: tuple[bool, ...]
+    """For each turn of ``context``: was it said by the speaker of ``response``?"""
+    evidence: tuple[int, ...] = ()
+    """Indices into ``context`` of the turns on which a negative label rests, where a data set names them."""
+
+    def __post_init__(self) -> None:
+        if len(self.own) != len(self.context):
+            raise ValueError(f"{self.uid}: {len(self.context)} context turns but {len(self.own)} speaker marks")
+        if any(not 0 <= index < len(self.context) for index in self.evidence):
+            raise ValueError(f"{self.uid}: evidence {self.evidence} outside of {len(self.context)} context turns")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stratum:
+    """A part of the training data that has a fixed share of every batch (DESIGN law 3)."""
+
+    source: str
+    feedback: Feedback
+    weight: int
+    """Share of the batch, relative to the weights of the other strata."""
+
+    @property
+    def name(self) -> str:
+        """For messages and for the draws of its order."""
+        return f"{self.source}/{self.feedback}"
+
+
+def batch_shares(strata: Sequence[Stratum], batch_size: int) -> list[int]:
+    """Examples that each stratum has in a batch of ``batch_size``.
+
+    Raises:
+        ValueError: when the weights do not divide the batch into whole, non-empty parts; a share that is rounded
+            would silently change what α means.
+    """
+    total = sum(stratum.weight for stratum in strata)
+    if batch_size <= 0 or batch_size % total:
+        mixture = " : ".join(str(stratum.weight) for stratum in strata)
+        raise ValueError(f"a batch of {batch_size} cannot be cut {mixture}; take a multiple of {total}")
+    return [batch_size * stratum.weight // total for stratum in strata]
+
+
+class StratifiedSampler:
+    """Batches in an order that depends on the seed alone, each with the same share of every stratum.
+
+    Each stratum is walked through in a permutation of its own, drawn anew for every epoch of that stratum. The batch
+    of a step is a function of ``(seed, step)``: a run that resumes sees the batches that it would have seen.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Sequence[Example]],
+        strata: Sequence[Stratum],
+        *,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._seed = seed
+        self._shares = batch_shares(strata, batch_size)
+        self._pools: list[tuple[Stratum, list[Example]]] = []
+        for stratum in strata:
+            pool = sorted(
+                (example for example in sources[stratum.source] if example.feedback == stratum.feedback),
+                key=lambda example: example.uid,
+            )
+            if not pool:
+                raise ValueError(f"the training data holds no example of {stratum.name}")
+            self._pools.append((stratum, pool))
+        self._order = lru_cache(maxsize=2 * len(strata))(self._permutation)
+
+    def _permutation(self, stratum: str, size: int, epoch: int) -> np.ndarray:
+        return stream(self._seed, "order", stratum, epoch).permutation(size)
+
+    def batch(self, step: int) -> list[Example]:
+        """The examples of optimiser step ``step`` (from 0), strata interleaved so that any cut of it is mixed."""
+        chosen: list[tuple[float, int, Example]] = []
+        for position, ((stratum, pool), share) in enumerate(zip(self._pools, self._shares, strict=True)):
+            for index in range(share):
+                epoch, offset = divmod(step * share + index, len(pool))
+                example = pool[int(self._order(stratum.name, len(pool), epoch)[offset])]
+                chosen.append(((index + 0.5) / share, position, example))
+        return [example for *_, example in sorted(chosen, key=lambda item: item[:2])]
+
+    def batches(self, start: int, stop: int) -> Iterator[list[Example]]:
+        """The batches of steps ``start`` to ``stop - 1``."""
+        return (self.batch(step) for step in range(start, stop))
+
+
+def halves(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """Cut into two disjoint halves such that examples with the same response fall into the same one.
+
+    Which half a response belongs to depends on its text alone (case and outer blanks aside), so neither row order
+    nor the other examples matter.
+    """
+    first: list[Example] = []
+    second: list[Example] = []
+    for example in examples:
+        (second if stable_hash("half", normalised(example.response)) % 2 else first).append(example)
+    return first, second
+
+
+def normalised(text: str) -> str:
+    """The form under which two responses count as the same text."""
+    return " ".join(text.casefold().split())

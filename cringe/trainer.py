@@ -1,0 +1,222 @@
+"""The one training loop: every method goes through it, so that only the loss differs."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cringe.backbones import Seq2SeqBackbone
+from cringe.batch import Batch
+from cringe.checkpoint import TrainingState
+from cringe.counts import Counts
+from cringe.data import Example, Feedback
+from cringe.methods.base import Method
+from cringe.seeding import torch_seed
+from cringe.specs import TrainingSettings
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Progress = Callable[[int, int, str], None]
+"""Told (done, total, note) as work goes on."""
+
+
+class Sampler(Protocol):
+    """What gives the trainer its batches."""
+
+    def batch(self, step: int) -> list[Example]:
+        """The examples of one optimiser step."""
+
+
+def learning_rate(settings: TrainingSettings, step: int) -> float:
+    """The learning rate of optimiser step ``step``, counted from 0."""
+    if step < settings.warmup_updates:
+        return settings.learning_rate * (step + 1) / settings.warmup_updates
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    remaining = (settings.updates - step) / max(1, settings.updates - settings.warmup_updates)
+    return settings.learning_rate * remaining
+
+
+def make_accelerator(settings: TrainingSettings, device: str) -> Accelerator:
+    """An accelerator for a device kind and a precision."""
+    from accelerate import Accelerator
+
+    precision = "no" if settings.precision == "fp32" else settings.precision
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+
+
+class _Forward(nn.Module):
+    """The forward pass as one module, for what wraps modules: data-parallel training, mixed precision."""
+
+    def __init__(self, backbone: Seq2SeqBackbone) -> None:
+        super().__init__()
+        self.model = backbone.model
+        self._backbone = backbone
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(N, V) logits of the batch's target tokens."""
+        return self._backbone.logits(batch)
+
+
+class Trainer:
+    """Trains a backbone in place. One optimiser step is a function of the weights, the examples, the seed and the step.
+
+    Args:
+        backbone: the model to train.
+        method: gives the loss.
+        sampler: gives the examples of each step.
+        settings: equal for all methods of a table.
+        seed: of dropout and of the draws inside losses.
+        device: ``cpu`` or ``cuda``.
+        log_every: steps between two records of the log.
+        progress: told how far it is.
+        resume: a file for the state of an unfinished training; what it holds is gone on with.
+        save_every_seconds: how often the state is kept.
+    """
+
+    def __init__(
+        self,
+        backbone: Seq2SeqBackbone,
+        method: Method,
+        sampler: Sampler,
+        settings: TrainingSettings,
+        *,
+        seed: int,
+        device: str = "cpu",
+        log_every: int = 20,
+        progress: Progress = lambda done, total, note: None,
+        resume: Path | None = None,
+        save_every_seconds: float = 120.0,
+    ) -> None:
+        self.backbone = backbone
+        self.method = method
+        self.settings = settings
+        self.counts = Counts()
+        self._sampler = sampler
+        self._seed = seed
+        self.records: list[dict[str, float]] = []
+        self._log_every = log_every
+        self._progress = progress
+        self._accelerator = make_accelerator(settings, device)
+        optimizer = torch.optim.AdamW(
+            backbone.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self._model, self._optimizer = self._accelerator.prepare(_Forward(backbone), optimizer)
+        self._resume = resume
+        self._save_every_seconds = save_every_seconds
+
+    def train(self) -> Counts:
+        """Do all updates that are not done yet; return what was spent, earlier parts included."""
+        step = self._restore()
+        saved = time.monotonic()
+        self.backbone.model.train()
+        while step < self.settings.updates:
+            with self.counts.timed():
+                record = self.step(step)
+            step += 1
+            if step % self._log_every == 0 or step == self.settings.updates:
+                self.records.append({"step": step, **{name: float(value) for name, value in record.items()}})
+                self._progress(step, self.settings.updates, f"loss {float(record['loss']):.3f}")
+            if self._resume is not None and time.monotonic() - saved > self._save_every_seconds:
+                self._state(step).save(self._resume)
+                saved = time.monotonic()
+        self.backbone.model.eval()
+        return self.counts
+
+    def step(self, step: int) -> dict[str, float | Tensor]:
+        """One optimiser step, from 0. Returns what the log records of it, tensors not yet waited for."""
+        examples = self._sampler.batch(step)
+        rate = learning_rate(self.settings, step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        share = examples[self._accelerator.process_index :: self._accelerator.num_processes]
+        size = self.settings.micro_batch_size or len(share)
+        batches = [
+            self.backbone.collate(share[start : start + size], seed=self._seed, step=step)
+            for start in range(0, len(share), size)
+        ]
+        tokens = self._count(examples, batches)
+        record: dict[str, float | Tensor] = {"learning_rate": rate, "loss": 0.0}
+        for index, batch in enumerate(batches):
+            last = index == len(batches) - 1
+            with ExitStack() as stack:
+                if not last:
+                    stack.enter_context(self._accelerator.no_sync(self._model))
+                self._backward(batch.to(self._accelerator.device), tokens, index, record)
+        record["gradient_norm"] = self._accelerator.clip_grad_norm_(self._model.parameters(), self.settings.clip_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self.counts.updates += 1
+        record["negative_share"] = tokens["negative"] / tokens["all"]
+        return record
+
+    def _backward(self, batch: Batch, tokens: Mapping[str, int], index: int, record: dict[str, float | Tensor]) -> None:
+        """Add the gradient of one micro-batch; its loss is a sum, divided by the count of the whole step."""
+        with ExitStack() as stack:
+            stack.enter_context(self._accelerator.autocast())
+            if self.backbone.dropout > 0:
+                stack.enter_context(torch_seed(self._seed, "dropout", batch.step, index, *batch.examples[:1]))
+            logits = self._model(batch)
+            token_loss = self.method.loss(logits, batch)
+        loss = self._reduce(token_loss.values, batch, tokens)
+        # Data-parallel training averages gradients over processes; the reduction is a sum.
+        self._accelerator.backward(loss * self._accelerator.num_processes)
+        record["loss"] = record["loss"] + loss.detach()
+        for name, values in token_loss.components.items():
+            record[name] = record.get(name, 0.0) + values.detach().sum() / tokens["all"]
+
+    def _reduce(self, values: Tensor, batch: Batch, tokens: Mapping[str, int]) -> Tensor:
+        """The step's share of this batch: a sum of token losses over the step's number of target tokens."""
+        if self.settings.reduction == "joint":
+            return values.sum() / tokens["all"]
+        liked = values[: batch.liked].sum() / max(1, tokens["liked"])
+        return liked + values[batch.liked :].sum() / max(1, tokens["negative"])
+
+    def _count(self, examples: Sequence[Example], batches: Sequence[Batch]) -> dict[str, int]:
+        """Count the step in the ledger; return the numbers of target tokens that losses are divided by."""
+        lengths = [length for batch in batches for length in batch.lengths]
+        share = examples[self._accelerator.process_index :: self._accelerator.num_processes]
+        spent = Counter({"source": sum(int(batch.source_mask.sum()) for batch in batches)})
+        for example, length in zip(share, lengths, strict=True):
+            spent[example.feedback.value] += length
+        if self._accelerator.num_processes > 1:
+            names = ("source", *(feedback.value for feedback in Feedback))
+            sums = torch.tensor([spent[name] for name in names], device=self._accelerator.device)
+            spent = Counter(dict(zip(names, self._accelerator.reduce(sums).tolist(), strict=True)))
+        source = spent.pop("source")
+        counts = self.counts
+        counts.examples += len(examples)
+        counts.see(example.uid for example in examples)
+        counts.source_tokens += source
+        counts.target_tokens += spent
+        counts.forward_passes += len(examples)
+        counts.backward_passes += len(examples)
+        counts.flops += 3 * self.backbone.forward_flops(source, spent.total())
+        negative = spent[Feedback.NEGATIVE.value]
+        return {"all": spent.total(), "liked": spent.total() - negative, "negative": negative}
+
+    def _state(self, step: int) -> TrainingState:
+        return TrainingState(
+            step=step,
+            counts=self.counts,
+            records=self.records,
+            model=self.backbone.model,
+            optimizer=self._optimizer,
+        )
+
+    def _restore(self) -> int:
+        """Go on from the kept state, if there is one; return the number of steps done."""
+        if self._resume is None or not self._resume.exists():
+            return 0
+        state = self._state(0)
+        state.load(self._resume)
+        self.counts, self.records = state.counts, state.records
+        return state.step

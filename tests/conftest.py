@@ -1,0 +1,50 @@
+"""What every test may rely on: no hub, no ambient data, one quiet thread, draws that can be repeated."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before anything imports torch or a library of the hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from hypothesis import settings
+
+# Under CI the same examples every time; elsewhere new ones, to find what nobody thought of. No deadlines: the first
+# call of a function may import torch.
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("local", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+NAMED_DATA = os.environ.get("CRINGE_DATA")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_ambient_data() -> Iterator[None]:
+    """Hides ``$CRINGE_DATA``: a test that wants real data asks for ``real_data``; no other depends on the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CRINGE_DATA", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; where ``$CRINGE_DATA`` names none, the test is skipped."""
+    if not NAMED_DATA:
+        pytest.skip("needs real data: set CRINGE_DATA to a folder that holds ConvAI2/, decode/, …")
+    folder = Path(NAMED_DATA).expanduser().resolve()
+    if not folder.is_dir():
+        pytest.fail(f"CRINGE_DATA={NAMED_DATA} is not a folder", pytrace=False)
+    return folder
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever asks for ``real_data`` is marked ``realdata``, so that ``-m realdata`` finds it."""
+    for item in items:
+        if "real_data" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.realdata)

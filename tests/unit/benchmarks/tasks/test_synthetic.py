@@ -1,0 +1,173 @@
+"""Generated data: the language, its exact judge, and that labels cannot be told from last lines alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from benchmarks.errors import DataError
+from benchmarks.tasks.convai2 import load_split
+from benchmarks.tasks.decode import read_records
+from benchmarks.tasks.synthetic import SLOTS, contradicts, facts, write_convai2, write_decode
+from cringe.data import Example, Feedback
+
+ROOT = Path(__file__).parents[4]
+HASH_OF_SEED_5 = "5d4cee236262b4d0f76f2c2421f869aa4288600033551561eb0c868db54f51a4"
+
+
+def own_turns(example: Example) -> list[str]:
+    return [turn for turn, own in zip(example.context, example.own, strict=True) if own]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_convai2(folder, seed=3, train_dialogues=1_000, valid_dialogues=50)
+    write_decode(folder, seed=3, train=4_000, dev=200, test=200)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def decode(folder: Path) -> list[Example]:
+    return list(read_records(folder / "decode/decode_v0.1/train.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def convai2(folder: Path) -> tuple[Example, ...]:
+    return load_split(folder, "train").examples
+
+
+@pytest.mark.parametrize(
+    ("earlier", "reply", "verdict"),
+    [
+        (["i have two dogs ."], "i have no pets .", True),
+        (["i have two dogs ."], "at home i have two dogs !", False),
+        (["i have two dogs ."], "i have one sister .", False),
+        (["i have two dogs ."], "do you have no pets ?", False),
+        (["your persona: i live in boston."], "wow . my home is in denver , lol . where do you live ?", True),
+        (["i love pizza ."], "i love hiking , i hate pizza , and you ?", True),
+        (["i eat meat every day"], "oh , I NEVER EAT MEAT !", True),
+        (["i work as a nurse"], "i am a vegetarian", False),
+        (["i work as a nurse"], "i am a cook", True),
+        ([], "i have no pets and i have a cat", True),
+        ([], "i have a cat and i live with a cat", False),
+        (["i have a cat", "i have no pets"], "i have a cat", True),
+        (["i love"], "hiking . i hate hiking", False),
+        ([], "", False),
+        (["\ud800 i have"], "i have no \x00 \u2028", False),
+    ],
+)
+def test_what_contradicts(earlier: list[str], reply: str, verdict: bool) -> None:
+    assert contradicts(earlier, reply) is verdict
+
+
+def test_each_statement_states_its_fact_and_no_other() -> None:
+    for name, slot in SLOTS.items():
+        for value, statements in slot.statements.items():
+            for statement in statements:
+                assert list(facts(f"well , {statement} , no joke .")) == [(name, value)], statement
+
+
+def test_questions_state_nothing() -> None:
+    questions = [question for slot in SLOTS.values() for question in slot.questions]
+    assert len(set(questions)) == len(questions)
+    assert not list(facts(" ".join(questions)))
+
+
+def test_labels_and_evidence_of_decode_are_the_judges(decode: list[Example]) -> None:
+    for example in decode:
+        assert contradicts(own_turns(example), example.response) == (example.feedback is Feedback.NEGATIVE)
+        assert example.evidence == tuple(
+            index
+            for index, (turn, own) in enumerate(zip(example.context, example.own, strict=True))
+            if own and contradicts([turn], example.response)
+        )
+
+
+def test_nobody_contradicts_themselves_before_the_last_line(decode: list[Example]) -> None:
+    for example in decode:
+        for side in (True, False):
+            turns = [turn for turn, own in zip(example.context, example.own, strict=True) if own is side]
+            assert not any(contradicts(turns[:index], turn) for index, turn in enumerate(turns))
+
+
+def test_about_half_of_decode_contradicts(decode: list[Example]) -> None:
+    share = sum(example.feedback is Feedback.NEGATIVE for example in decode) / len(decode)
+    assert abs(share - 0.5) < 4 * (0.25 / len(decode)) ** 0.5
+
+
+def test_nobody_contradicts_themselves_in_convai2(convai2: tuple[Example, ...]) -> None:
+    assert not any(contradicts(own_turns(example), example.response) for example in convai2)
+
+
+def test_few_replies_are_alike(decode: list[Example], convai2: tuple[Example, ...]) -> None:
+    for examples in (decode, convai2):
+        replies = Counter(example.response for example in examples)
+        assert len(replies) > 0.85 * len(examples)
+        assert max(replies.values()) < 0.005 * len(examples)
+
+
+def test_dialogues_have_persona_and_six_to_eight_exchanges(convai2: tuple[Example, ...]) -> None:
+    replies = Counter(example.group for example in convai2)
+    assert set(replies.values()) == {6, 7, 8}
+    assert all(example.context[3].startswith("your persona: ") for example in convai2)
+    assert any(example.context[-1].startswith("your persona: ") for example in convai2), "no dialogue begins in silence"
+
+
+def test_a_judge_of_last_lines_alone_is_near_chance(decode: list[Example]) -> None:
+    """The last line is drawn before the label: words that mark contradictions there would be a leak."""
+    feature_extraction = pytest.importorskip("sklearn.feature_extraction.text")
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    metrics = pytest.importorskip("sklearn.metrics")
+    words = feature_extraction.CountVectorizer(ngram_range=(1, 2), token_pattern=r"\S+")
+    features = words.fit_transform([example.response for example in decode])
+    labels = [example.feedback is Feedback.NEGATIVE for example in decode]
+    half = len(decode) // 2
+    model = linear_model.LogisticRegression(C=0.1, max_iter=1000).fit(features[:half], labels[:half])
+    auc = metrics.roc_auc_score(labels[half:], model.decision_function(features[half:]))
+    # The standard error of an AUC of 0.5 with 1,000 a class is 0.013.
+    assert abs(auc - 0.5) < 4 * 0.013
+
+
+def digest(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return hashlib.sha256(b"".join(chain.from_iterable((p.name.encode(), p.read_bytes()) for p in files))).hexdigest()
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1"])
+def test_data_depend_on_the_seed_alone(tmp_path: Path, hash_seed: str) -> None:
+    # A fixed digest, too: results from generated data are compared across machines and releases.
+    program = (
+        "import sys; from pathlib import Path; from benchmarks.tasks.synthetic import write_convai2, write_decode; "
+        "write_convai2(Path(sys.argv[1]), seed=5, train_dialogues=30, valid_dialogues=5); "
+        "write_decode(Path(sys.argv[1]), seed=5, train=30, dev=5, test=5)"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, env=environment)
+    assert digest(tmp_path) == HASH_OF_SEED_5
+
+
+def test_seeds_and_splits_differ_and_sizes_only_cut(tmp_path: Path) -> None:
+    for name, seed, size in (("a", 1, 20), ("b", 2, 20), ("c", 1, 10)):
+        write_decode(tmp_path / name, seed=seed, train=size, dev=20, test=1)
+    text = {
+        name: (tmp_path / name / "decode/decode_v0.1/train.jsonl").read_text(encoding="utf-8")
+        for name in ("a", "b", "c")
+    }
+    assert text["a"] != text["b"]
+    assert text["a"].startswith(text["c"])
+    dev = (tmp_path / "a/decode/decode_v0.1/dev.jsonl").read_text(encoding="utf-8")
+    assert dev.replace("synthetic-dev", "synthetic-train") != text["a"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write generated data: Not a directory"):
+        write_decode(tmp_path / "file", seed=0, train=1, dev=1, test=1)
