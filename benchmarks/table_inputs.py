@@ -68,7 +68,7 @@ class TableMeta:
 
     title: str
     columns: tuple[Column, ...]
-    """Of the task. Titles name the unit, which is percent: "F1 ×100", "coherent %"."""
+    """Of the task. The table adds the unit to their titles: "%" to a judge's verdicts, "×100" to other metrics."""
     expected: Mapping[str, Kind]
     """Rows by name, in the table's order. One without scores shows as n/a and is named in a note."""
     seeds: tuple[int, ...]

@@ -89,9 +89,12 @@ def _row_gaps(where: str, row: Row, columns: Sequence[TableColumn], seeds: int) 
 
 
 def ledger_rows(by_name: Mapping[str, Sequence[RunScores]], names: Sequence[str]) -> tuple[LedgerRow, ...]:
-    """What each of ``names`` spent: a row for each quantity that any of them has, n/a for those that lack it."""
+    """What each of ``names`` spent: a row for each quantity that any of them has, n/a for those that lack it.
+
+    A quantity of which nobody spent anything, such as updates while decoding, has no row.
+    """
     spent = {name: [dict(_numbers(run.ledger)) for run in by_name[name]] for name in names}
-    paths = {path for ledgers in spent.values() for ledger in ledgers for path in ledger}
+    paths = {path for ledgers in spent.values() for ledger in ledgers for path, value in ledger.items() if value}
     rows = []
     for path in sorted(paths, key=_ledger_order):
         for name, ledgers in spent.items():
@@ -113,5 +116,8 @@ def _numbers(ledger: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[
                 yield here, float(value)
 
 
-def _ledger_order(path: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
-    return next(LEDGER_PARTS.index(part) for part in path if part in LEDGER_PARTS), path
+def _ledger_order(path: tuple[str, ...]) -> tuple[int, tuple[str, ...], int, tuple[str, ...]]:
+    """What training spent comes first, then each other part of the ledger, all in the order of `LEDGER_PARTS`."""
+    last = max(index for index, part in enumerate(path) if part in LEDGER_PARTS)
+    part = path[:last]
+    return part not in ((), ("training",)), part, LEDGER_PARTS.index(path[last]), path

@@ -131,7 +131,7 @@ def _columns(judges: Mapping[str, JudgeReport], meta: TableMeta) -> tuple[TableC
     first = [
         TableColumn(
             key=f"{column.metric}@{column.prompts}",
-            title=column.title,
+            title=f"{column.title} {'%' if column.metric in judges else '×100'}",
             digits=1,
             higher_is_better=True,
             judged=column.metric in judges,

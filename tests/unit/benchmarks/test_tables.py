@@ -64,8 +64,8 @@ def meta(*methods, seeds=(1,), **other):
     values = {
         "title": "contradiction avoidance",
         "columns": (
-            Column(metric="f1", prompts="chat", title="F1 ×100"),
-            Column(metric="coherent", prompts="decode", title="coherent %"),
+            Column(metric="f1", prompts="chat", title="F1"),
+            Column(metric="coherent", prompts="decode", title="coherent"),
         ),
         "expected": {"gold": "ceiling"} | dict.fromkeys(methods, "method"),
         "seeds": seeds,
@@ -269,6 +269,14 @@ def test_ledgers_without_what_varies():
     assert not any("seconds" in output for output in (text, table.to_csv(), table.to_json()))
 
 
+def test_training_comes_before_decoding_and_nothing_spent_has_no_line():
+    decoding = {"updates": 0, "generated_tokens": 90, "seconds": 4.0, "peak_memory_bytes": 5}
+    spent = {"generation beam": decoding, "training": {"updates": 8, "examples": 64}, "parameters": 10}
+    table = build(run("cringe", ledger=spent))
+    quantities = [entry.quantity for entry in table.ledger]
+    assert quantities == ["training, updates", "training, examples", "generation beam, generated tokens"]
+
+
 def test_text_stays_in_its_cell():
     table = build(run("a|b\n<script>*x*"), title="t|itle\n# no")
     text = table.to_markdown()
@@ -291,7 +299,7 @@ def test_files_agree_and_are_finite():
 
 
 def test_the_first_column_gives_the_replies_where_no_judge_is():
-    columns = (Column(metric="f1", prompts="chat", title="F1 ×100"),)
+    columns = (Column(metric="f1", prompts="chat", title="F1"),)
     table = build_table([run("cringe"), gold()], {}, meta("cringe", columns=columns, paper=None))
     assert "of the replies to chat" in table.to_markdown()
     assert "paper" not in table.to_markdown()

@@ -1,0 +1,116 @@
+"""How far the work is: bars with the time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from multiprocessing.queues import Queue
+from typing import TextIO
+
+Message = tuple[str, int, int, str]
+"""Label of a stage, done, total, note."""
+
+PLAIN_EVERY_SECONDS = 15.0
+"""Seconds between two plain lines of one stage."""
+
+
+class Reporter:
+    """Shows the stages of a plan as they go.
+
+    Args:
+        total: number of stages to do.
+        stream: where to write, standard error as a rule, so that the table alone goes to standard output.
+    """
+
+    def __init__(self, total: int, stream: TextIO) -> None:
+        self._total = total
+        self._done = 0
+        self._stream = stream
+        self._started: dict[str, float] = {}
+        self._said: dict[str, float] = {}
+        self._bars = _Bars(total, stream) if stream.isatty() and total else None
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def listen(self, messages: Queue[Message]) -> None:
+        """Show what workers say, until `close`."""
+        self._thread = threading.Thread(target=self._relay, args=(messages,), daemon=True)
+        self._thread.start()
+
+    def started(self, label: str) -> None:
+        """A stage has begun."""
+        self._started[label] = self._said[label] = time.monotonic()
+        if self._bars is not None:
+            self._bars.add(label)
+        else:
+            self._line(f"{label}: started")
+
+    def finished(self, label: str, *, failed: bool) -> None:
+        """A stage has ended."""
+        self._done += 1
+        seconds = time.monotonic() - self._started[label]
+        if self._bars is not None:
+            self._bars.remove(label)
+        if self._bars is None or failed:
+            self._line(f"[{self._done}/{self._total}] {label}: {'FAILED' if failed else 'done'} in {seconds:.1f} s")
+
+    def close(self) -> None:
+        """Stop listening and take the bars away."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2)
+        if self._bars is not None:
+            self._bars.close()
+
+    def _relay(self, messages: Queue[Message]) -> None:
+        from queue import Empty
+
+        while not self._closing.is_set():
+            try:
+                label, done, total, note = messages.get(timeout=0.2)
+            except (Empty, OSError, EOFError):
+                continue
+            if self._bars is not None:
+                self._bars.update(label, done, total, note)
+            elif time.monotonic() - self._said.get(label, 0.0) > PLAIN_EVERY_SECONDS:
+                self._said[label] = now = time.monotonic()
+                left = (now - self._started.get(label, now)) * (total - done) / max(1, done)
+                self._line(f"{label}: {done}/{total} {note} ({left:.0f} s left)".replace("  ", " "))
+
+    def _line(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+
+class _Bars:
+    """One bar for all stages, and one for each that runs."""
+
+    def __init__(self, total: int, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(file=stream),
+            transient=True,
+        )
+        self._all = self._progress.add_task("all stages", total=total, note="")
+        self._tasks: dict[str, int] = {}
+        self._progress.start()
+
+    def add(self, label: str) -> None:
+        self._tasks[label] = self._progress.add_task(label, total=None, note="")
+
+    def update(self, label: str, done: int, total: int, note: str) -> None:
+        if label in self._tasks:
+            self._progress.update(self._tasks[label], completed=done, total=total, note=note)  # type: ignore[arg-type]
+
+    def remove(self, label: str) -> None:
+        self._progress.remove_task(self._tasks.pop(label))  # type: ignore[arg-type]
+        self._progress.advance(self._all)
+
+    def close(self) -> None:
+        self._progress.stop()

@@ -1,0 +1,364 @@
+"""Executes a plan: skips what is done, does the rest in worker processes, and keeps one failure from being all.
+
+A stage works in a directory with a temporary name. When it is finished, `DONE` is written into it with the hash of
+every file, and the directory gets its name: so a directory that has a name is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import UserError
+from benchmarks.plan import Stage
+from benchmarks.progress import Reporter
+
+SCRATCH = ".unfinished"
+"""Folder, beside the finished directories, of those in the making."""
+RESUME = ".resume"
+"""Folder of the states of unfinished trainings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A stage as a worker process is told of it."""
+
+    kind: str
+    label: str
+    settings: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    key: str
+    folder: str
+    parents: Mapping[str, str]
+    results: str
+    data: str | None
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A stage that failed, and why."""
+
+    label: str
+    message: str
+    log: Path | None
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What became of the stages of a plan."""
+
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    """Done before."""
+    failed: list[Failure] = field(default_factory=list)
+    blocked: list[str] = field(default_factory=list)
+    """Not tried, for something that they need failed."""
+
+
+def damage(folder: Path) -> list[str]:
+    """What is wrong with a finished directory: names of files that are missing, changed or unreadable."""
+    try:
+        hashes = json.loads((folder / "DONE").read_text(encoding="utf-8"))
+        return [name for name, digest in hashes.items() if _digest(folder / name) != digest]
+    except (OSError, ValueError, AttributeError):
+        return ["DONE"]
+
+
+def execute(
+    stages: Sequence[Stage],
+    results: Path,
+    *,
+    data: Path | None,
+    device: str,
+    threads: int,
+    jobs: int,
+    force: bool,
+    reporter: Reporter,
+) -> Outcome:
+    """Do all stages that are not done.
+
+    Args:
+        stages: parents before children.
+        results: folder of the stages' directories.
+        data: folder of the data sets; None where a stage generates them.
+        device: kind of device, a part of the keys.
+        threads: of a stage on CPU, a part of the keys.
+        jobs: stages done side by side.
+        force: do again what is done.
+        reporter: told how far the work is.
+
+    Raises:
+        UserError: a finished directory is damaged, and `force` is off.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    _sweep(results / SCRATCH)
+    outcome = Outcome()
+    waiting = []
+    for stage in stages:
+        if not force and (results / stage.folder).exists():
+            outcome.skipped.append(stage.label)
+        else:
+            waiting.append(stage)
+    if not force:
+        _refuse_damaged(results / stage.folder for stage in stages if (results / stage.folder).exists())
+    if waiting:
+        with _Pool(threads, min(jobs, len(waiting)), reporter) as pool:
+            _drain(waiting, pool, results, data, device, outcome, reporter)
+    return outcome
+
+
+def _refuse_damaged(folders: Iterable[Path]) -> None:
+    broken = {folder.name: names for folder in folders if (names := damage(folder))}
+    if broken:
+        lines = [f"  {name}: {', '.join(names)}" for name, names in broken.items()]
+        raise UserError(
+            "finished results are damaged (files missing or not what they were when written):\n"
+            + "\n".join(lines)
+            + "\n  next step: delete these directories, or run again with --force"
+        )
+
+
+def _drain(
+    waiting: list[Stage],
+    pool: _Pool,
+    results: Path,
+    data: Path | None,
+    device: str,
+    outcome: Outcome,
+    reporter: Reporter,
+) -> None:
+    """Hand out stages whose parents are done, until none is left or can be."""
+    todo = {stage.key for stage in waiting}
+    failed: set[str] = set()
+    running: dict[Future[str | None], Stage] = {}
+    while waiting or running:
+        for stage in list(waiting):
+            needs = {parent.key for parent in stage.parents.values()}
+            if needs & failed:
+                waiting.remove(stage)
+                failed.add(stage.key)
+                outcome.blocked.append(stage.label)
+            elif not needs & todo and pool.free:
+                waiting.remove(stage)
+                running[pool.submit(_job(stage, results, data, device))] = stage
+                reporter.started(stage.label)
+        if not running:
+            continue
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            stage = running.pop(future)
+            todo.discard(stage.key)
+            pool.release(future)
+            failure = _failure(stage, future, results)
+            reporter.finished(stage.label, failed=failure is not None)
+            if failure is None:
+                outcome.done.append(stage.label)
+            else:
+                failed.add(stage.key)
+                outcome.failed.append(failure)
+
+
+def _failure(stage: Stage, future: Future[str | None], results: Path) -> Failure | None:
+    """None if the stage was done; else why not, with the traceback kept in a file."""
+    try:
+        trace = future.result()
+    except BrokenProcessPool:
+        message = "its process was killed (out of memory?); lower training.micro_batch_size or --jobs"
+        return Failure(label=stage.label, message=message, log=None)
+    if trace is None:
+        return None
+    log = results / "failures" / f"{stage.folder}.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text(trace, encoding="utf-8")
+    return Failure(label=stage.label, message=trace.strip().rsplit("\n", 1)[-1], log=log)
+
+
+def _job(stage: Stage, results: Path, data: Path | None, device: str) -> Job:
+    return Job(
+        kind=stage.kind,
+        label=stage.label,
+        settings=dict(stage.settings),
+        identity=stage.identity,
+        key=stage.key,
+        folder=stage.folder,
+        parents={name: parent.folder for name, parent in stage.parents.items()},
+        results=str(results),
+        data=None if data is None else str(data),
+        device=device,
+    )
+
+
+class _Pool:
+    """Worker processes, each apart from the others, so that one that is killed takes nothing else with it."""
+
+    def __init__(self, threads: int, size: int, reporter: Reporter) -> None:
+        # Read by OpenMP when a worker starts; spinning workers would slow each other down fifteenfold.
+        os.environ |= {
+            "OMP_NUM_THREADS": str(threads),
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "TOKENIZERS_PARALLELISM": "false",
+            # cuBLAS is deterministic only with a workspace of fixed size.
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        }
+        self._context = get_context("spawn")
+        self._messages: Queue[tuple[str, int, int, str]] = self._context.Queue()
+        self._threads = threads
+        self._idle = [self._worker() for _ in range(size)]
+        self._busy: dict[Future[str | None], ProcessPoolExecutor] = {}
+        self._reporter = reporter
+
+    def __enter__(self) -> _Pool:
+        self._reporter.listen(self._messages)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in [*self._idle, *self._busy.values()]:
+            for process in list((worker._processes or {}).values()):
+                process.terminate()
+            worker.shutdown(wait=True, cancel_futures=True)
+        self._reporter.close()
+
+    @property
+    def free(self) -> bool:
+        """Can a job be taken?"""
+        return bool(self._idle)
+
+    def submit(self, job: Job) -> Future[str | None]:
+        """Start a job on an idle worker."""
+        worker = self._idle.pop()
+        future = worker.submit(_work, job)
+        self._busy[future] = worker
+        return future
+
+    def release(self, future: Future[str | None]) -> None:
+        """Take back the worker of a finished job; a new one for one that died."""
+        worker = self._busy.pop(future)
+        died = isinstance(future.exception(), BrokenProcessPool)
+        self._idle.append(self._worker() if died else worker)
+
+    def _worker(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            1, mp_context=self._context, initializer=_start, initargs=(self._messages, self._threads, os.getpid())
+        )
+
+
+_say: Callable[[str, int, int, str], None] = lambda label, done, total, note: None  # noqa: E731 - set in workers
+
+
+def _start(messages: Queue[tuple[str, int, int, str]], threads: int, parent: int) -> None:
+    """Prepare a worker: it says how far it is, and ends when the command that started it is gone."""
+    import signal
+    import threading
+    import time
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command; it ends its workers
+    threading.Thread(target=watch, daemon=True).start()
+    global _say  # noqa: PLW0603 - the one thing that a worker is told for all its jobs
+    _say = lambda label, done, total, note: messages.put((label, done, total, note))  # noqa: E731
+    import torch
+    import transformers
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+def _work(job: Job) -> str | None:
+    """Do a stage, in a worker. Returns None, or the traceback of what went wrong."""
+    from importlib import import_module
+
+    from benchmarks.stages.context import Context, write_json
+
+    results = Path(job.results)
+    scratch = results / SCRATCH / f"{job.folder}.{os.getpid()}"
+    resume = results / RESUME / f"{job.key}.safetensors"
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        context = Context(
+            out=scratch,
+            parents={name: results / folder for name, folder in job.parents.items()},
+            data=None if job.data is None else Path(job.data),
+            resume=resume,
+            device=job.device,
+            progress=lambda done, total, note: _say(job.label, done, total, note),
+        )
+        import_module(f"benchmarks.stages.{job.kind}").run(job.settings, context)
+        write_json(scratch / "spec.json", {"label": job.label, "key": job.key, **job.identity})
+        write_json(scratch / "environment.json", _environment(job.device))
+        _publish(scratch, results / job.folder)
+        resume.unlink(missing_ok=True)
+    except Exception:
+        shutil.rmtree(scratch, ignore_errors=True)
+        return traceback.format_exc()
+    return None
+
+
+def _publish(scratch: Path, target: Path) -> None:
+    """Write `DONE` and give the directory its name, in place of an older one."""
+    files = sorted(path for path in scratch.rglob("*") if path.is_file())
+    hashes = {path.relative_to(scratch).as_posix(): _digest(path) for path in files}
+    (scratch / "DONE").write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")
+    if target.exists():
+        target.rename(scratch.with_suffix(".old"))
+    scratch.rename(target)
+    shutil.rmtree(scratch.with_suffix(".old"), ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes that are no more left unfinished."""
+    for path in folder.glob("*"):
+        process = path.suffix.removeprefix(".")
+        if not (process.isdigit() and Path(f"/proc/{process}").exists()):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _environment(device: str) -> dict[str, Any]:
+    """The machine and the packages that a stage ran on; not a part of the key, but for what `Stage.identity` names."""
+    import platform
+    from importlib.metadata import distributions
+
+    import torch
+
+    packages = {item.metadata["Name"]: item.version for item in distributions() if item.metadata["Name"]}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "packages": dict(sorted(packages.items())),
+    }
+
+
+def _processor() -> str:
+    """Name of the processor, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
