@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from benchmarks.errors import UsageError, clip, did_you_mean
+from benchmarks.presets import FOLDER, preset_entries
 from benchmarks.tasks import registry as tasks
 from cringe.data import batch_shares
 from cringe.discovery import Entry
@@ -17,8 +18,9 @@ from cringe.methods import registry as methods
 from cringe.methods.base import Method
 from cringe.specs import BackboneSpec, ClassifierSpec, DecodingSpec, Spec, TrainingSettings
 
-PRESETS = Path(__file__).parent / "presets"
-"""Presets that come with the package, one YAML file each."""
+
+_NOT_SET_BY_NAME = frozenset({"task", "preset", "settings"})
+"""Fields of a configuration that have options of their own."""
 
 
 class RunConfig(Spec):
@@ -29,8 +31,6 @@ class RunConfig(Spec):
     """Rows of the table, in its order."""
     preset: str
     """Where the settings come from, for the title."""
-    summary: str
-    """What the preset is for."""
     seeds: tuple[int, ...] = Field(min_length=1)
     threads: int = Field(ge=1)
     """Threads of a stage on CPU. A part of every key, so that results do not depend on how stages are run."""
@@ -45,15 +45,6 @@ class RunConfig(Spec):
     """Hyper-parameters of each method."""
     decoding: Mapping[str, DecodingSpec]
     judge: ClassifierSpec
-
-
-def preset_entries() -> dict[str, str]:
-    """Name and sentence of every preset that comes with the package."""
-    found = {}
-    for path in sorted(PRESETS.glob("*.yaml")):
-        first = path.read_text(encoding="utf-8").split("\n", 1)[0]
-        found[path.stem] = first.removeprefix("# ").strip()
-    return dict(sorted(found.items(), key=lambda item: ["tiny", "cpu", "small", "paper"].index(item[0])))
 
 
 def resolve(
@@ -78,6 +69,7 @@ def resolve(
         UsageError: listing everything that is wrong.
     """
     problems: list[str] = []
+    known_presets = preset_entries()
     task_name = find(task, tasks.entries(), "task", problems)
     values = _read_preset(preset, problems)
     known = methods.entries()
@@ -87,15 +79,16 @@ def resolve(
             names += tasks.load(task_name).methods if task_name else ()
         else:
             names.append(find(name, known, "method", problems))
+    settings_read = bool(values)
     settings = _override(values, overrides, known, problems)
     values = {
         **values,
         "task": task_name,
         "methods": tuple(dict.fromkeys(name for name in names if name)),
-        "preset": preset if preset in preset_entries() else Path(preset).stem,
+        "preset": preset if preset in known_presets else Path(preset).stem,
         "settings": _method_settings(settings, known, problems),
     } | ({"seeds": tuple(dict.fromkeys(seeds))} if seeds is not None else {})
-    config = _validate(values, problems)
+    config = _validate(values, problems) if settings_read else None
     if config is not None and task_name:
         _check_batches(config, problems)
     if problems or config is None:
@@ -116,7 +109,7 @@ def find(word: str, known: Mapping[str, Entry], what: str, problems: list[str]) 
 def _read_preset(preset: str, problems: list[str], seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """The values of a preset, on top of those that it extends."""
     named = preset in preset_entries()
-    path = PRESETS / f"{preset}.yaml" if named else Path(preset)
+    path = FOLDER / f"{preset}.yaml" if named else Path(preset)
     if not named and path.suffix not in {".yaml", ".yml"}:
         problems.append(f"no preset '{preset}'; {did_you_mean(preset, preset_entries())}, or a YAML file")
         return {}
@@ -200,8 +193,7 @@ def _validate(values: Mapping[str, Any], problems: list[str]) -> RunConfig | Non
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        if values.get("backbone") or not problems:  # a preset that could not be read has been told of
-            problems += _sentences(error, RunConfig)
+        problems += _sentences(error, RunConfig)
         return None
 
 
@@ -244,4 +236,5 @@ def _fields(model: type[Spec], path: Sequence[str]) -> list[str]:
         "judge": ClassifierSpec,
         "backbone": PretrainedBackbone if "pretrained" in path else ScratchBackbone,
     }
-    return list((kinds.get(path[0], model) if path else model).model_fields)
+    fields = (kinds.get(path[0], model) if path else model).model_fields
+    return [name for name in fields if model is not RunConfig or path or name not in _NOT_SET_BY_NAME]

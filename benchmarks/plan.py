@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.config import RunConfig
+from benchmarks.table_inputs import ANY_DECODING
+from benchmarks.table_model import Kind
 from benchmarks.tasks import registry as tasks
 from cringe.methods import registry as methods
 
@@ -66,8 +68,7 @@ class Row:
     """A row of the table and seed: the stage that holds its scores."""
 
     name: str
-    kind: str
-    """``method``, ``backbone``, ``floor`` or ``ceiling``."""
+    kind: Kind
     seed: int
     scores: Stage
 
@@ -80,8 +81,8 @@ class Plan:
     synthetic: bool
     rows: tuple[Row, ...]
     judge: Stage
-    data: Stage | None
-    """The stage that writes generated data; None on real data."""
+    fingerprint: Mapping[str, str] | None
+    """SHA-256 of every data file by its relative path; None for generated data."""
     stages: tuple[Stage, ...] = field(default=())
     """All stages, parents first, each once."""
 
@@ -153,7 +154,7 @@ class _Planner:
         )
         judge = self._stage("judge", "judge", {"judge": config.judge.model_dump(), "seed": 1})
         references = self._stage("references", "references", {"prompts": config.prompts, "seed": 0}, machine={})
-        scored = self._score("references", {"model": warmup, "judge": judge, "replies-reference": references})
+        scored = self._score("references", {"model": warmup, "judge": judge, f"replies-{ANY_DECODING}": references})
         rows = [Row(name=name, kind="floor", seed=0, scores=scored) for name in ("constant", "random")]
         for seed in config.seeds:
             run = self._run("backbone", seed, warmup, {}, warmup, judge)
@@ -169,7 +170,7 @@ class _Planner:
             synthetic=self._synthetic is not None,
             rows=tuple(rows),
             judge=judge,
-            data=self._synthetic,
+            fingerprint=self._data.get("data"),
             stages=tuple(in_order(row.scores for row in rows)),
         )
 

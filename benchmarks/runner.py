@@ -269,7 +269,7 @@ def _start(messages: Queue[tuple[str, int, int, str]], threads: int, parent: int
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command; it ends its workers
     threading.Thread(target=watch, daemon=True).start()
-    global _say  # noqa: PLW0603 - the one thing that a worker is told for all its jobs
+    global _say
     _say = lambda label, done, total, note: messages.put((label, done, total, note))  # noqa: E731
     import torch
     import transformers
@@ -305,7 +305,7 @@ def _work(job: Job) -> str | None:
         write_json(scratch / "environment.json", _environment(job.device))
         _publish(scratch, results / job.folder)
         resume.unlink(missing_ok=True)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, it is this stage's alone, and it is told
         shutil.rmtree(scratch, ignore_errors=True)
         return traceback.format_exc()
     return None
@@ -360,5 +360,3 @@ def _processor() -> str:
     except OSError:
         return "unknown"
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-

@@ -45,9 +45,7 @@ def run(settings: Mapping[str, Any], context: Context) -> None:
 def _train(
     examples: Sequence[Example], spec: ClassifierSpec, settings: Mapping[str, Any], context: Context
 ) -> Classifier:
-    return Classifier.train(
-        examples, spec, seed=settings["seed"], device=context.device, progress=context.progress
-    )
+    return Classifier.train(examples, spec, seed=settings["seed"], device=context.device, progress=context.progress)
 
 
 def _negative(examples: Sequence[Example]) -> list[bool]:

@@ -92,7 +92,7 @@ _METRICS = {"f1": _f1, "coherent": _coherent}
 
 def _ledger(context: Context) -> dict[str, Any]:
     """What the run spent: training of the method and each decoding on lines of their own."""
-    ledger: dict[str, Any] = {}
+    ledger: dict[str, Any] = {"start": context.parents["model"].name}
     if "training" in context.parents:
         ledger |= read_json(context.parents["training"] / "ledger.json")
     for role, folder in context.parents.items():

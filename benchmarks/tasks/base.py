@@ -19,6 +19,8 @@ class DataFile:
 
     path: str
     """Relative to the data folder, with forward slashes."""
+    name: str
+    """The file's key in `TaskData.counts`, such as ``decode train``."""
     needed: bool = True
     official_rows: int | None = None
     """Number of records of the official release, in the unit that ``unit`` names."""
@@ -65,6 +67,8 @@ class Task(ABC):
     """A task. Subclasses are stateless; the first line of their module's docstring is what ``--list`` shows."""
 
     name: ClassVar[str]
+    title: ClassVar[str]
+    """What is measured, in a few words, for the table's title."""
     aliases: ClassVar[tuple[str, ...]] = ()
     methods: ClassVar[tuple[str, ...]]
     """What ``--methods all`` means, in the order of the table."""
@@ -72,6 +76,8 @@ class Task(ABC):
     mixture: ClassVar[tuple[Stratum, ...]]
     """The strata of a training batch."""
     columns: ClassVar[tuple[Column, ...]]
+    judged: ClassVar[frozenset[str]]
+    """Metrics of the columns that are a judge's verdict."""
     paper_table: ClassVar[str]
     """File name, without ending, of the paper's values in `benchmarks/paper`."""
 

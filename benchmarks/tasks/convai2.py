@@ -23,8 +23,8 @@ from cringe.seeding import stable_hash
 Split = Literal["train", "valid"]
 
 FILES: dict[Split, DataFile] = {
-    "train": DataFile(path="ConvAI2/train_self_original_no_cands.txt", official_rows=17_878),
-    "valid": DataFile(path="ConvAI2/valid_self_original_no_cands.txt", official_rows=1_000),
+    "train": DataFile(name="convai2 train", path="ConvAI2/train_self_original_no_cands.txt", official_rows=17_878),
+    "valid": DataFile(name="convai2 valid", path="ConvAI2/valid_self_original_no_cands.txt", official_rows=1_000),
 }
 PERSONA = "your persona: "
 """How a line that describes the speaker begins; ParlAI leaves it in the text, and so do we."""

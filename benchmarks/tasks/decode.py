@@ -27,7 +27,7 @@ _MISSING_HINT = (
 )
 # Sizes: the official release (PAPER.md, section 3). A checksum is published for the archive, not for its files.
 _FILES = {
-    name: DataFile(path=f"{_FOLDER}/{name}.jsonl", official_rows=rows, needed=needed)
+    name: DataFile(name=f"decode {name}", path=f"{_FOLDER}/{name}.jsonl", official_rows=rows, needed=needed)
     for name, rows, needed in (
         ("train", 27_184, True),
         ("dev", 4_026, True),
@@ -88,6 +88,7 @@ class Decode(Task):
     """Contradiction avoidance, with both views of DECODE and ConvAI2 for fluency."""
 
     name: ClassVar[str] = "decode"
+    title: ClassVar[str] = "contradiction avoidance"
     aliases: ClassVar[tuple[str, ...]] = ALIASES
     methods: ClassVar[tuple[str, ...]] = ("transformer", "unlikelihood", "cringe_single")
     files: ClassVar[tuple[DataFile, ...]] = (*convai2.FILES.values(), *_FILES.values())
@@ -100,6 +101,7 @@ class Decode(Task):
         Column(metric="f1", prompts="convai2", title="F1 (ConvAI2)"),
         Column(metric="coherent", prompts="decode", title="Coherent (DECODE)"),
     )
+    judged: ClassVar[frozenset[str]] = frozenset({"coherent"})
     paper_table: ClassVar[str] = "contradiction"
 
     def load(self, folder: Path) -> TaskData:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from benchmarks.tasks.base import Task
 from cringe.discovery import Entry, discover
+
+if TYPE_CHECKING:
+    from benchmarks.tasks.base import Task
 
 _MACHINERY = frozenset({"base", "registry", "reading", "synthetic", "convai2"})
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from cringe.discovery import Entry, discover
-from cringe.methods.base import Method
+
+if TYPE_CHECKING:
+    from cringe.methods.base import Method
 
 _MACHINERY = frozenset({"base", "registry"})
 

@@ -1,0 +1,17 @@
+"""Presets that come with the package, one YAML file each; the comment in its first line says what it is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+_BY_SIZE = ("tiny", "cpu", "small", "paper")
+
+
+def preset_entries() -> dict[str, str]:
+    """Name and sentence of every preset, from small to large."""
+    found = {}
+    for path in FOLDER.glob("*.yaml"):
+        with path.open(encoding="utf-8") as file:
+            found[path.stem] = file.readline().removeprefix("#").strip()
+    return dict(sorted(found.items(), key=lambda item: _BY_SIZE.index(item[0])))
