@@ -18,7 +18,6 @@ from cringe.methods import registry as methods
 from cringe.methods.base import Method
 from cringe.specs import BackboneSpec, ClassifierSpec, DecodingSpec, Spec, TrainingSettings
 
-
 _NOT_SET_BY_NAME = frozenset({"task", "preset", "settings"})
 """Fields of a configuration that have options of their own."""
 

@@ -134,7 +134,7 @@ class Table:
         for section in self.sections:
             parts.append(f"### Decoding: {escape(section.decoding)}")
             parts.append(_wrapped(section.description))
-            parts.append(_grid(self._header(), [self._line(row, everywhere) for row in section.rows]))
+            parts.append(self._section(section, everywhere))
             parts.extend(_wrapped(judge.text) for judge in self.judges)
         parts.append(_bullets(self._legend() + list(self.notes)))
         if self.ledger:
@@ -180,19 +180,22 @@ class Table:
         seeds = max((cell.seeds for part in self.sections for row in part.rows for cell in row.cells), default=0)
         return f"{', '.join(sizes) or 'No scores'}; seeds: {seeds}."
 
-    def _header(self) -> list[str]:
-        titles = [""]
+    def _section(self, section: Section, everywhere: set[str]) -> str:
+        """The grid of one way of decoding; the paper's columns only where the paper has anything to say."""
+        paper = any(cell.paper is not None for row in section.rows for cell in row.cells)
+        header = [""]
         for column in self.columns:
-            titles.append(escape(column.title) + (" (weak)" if column.weak else ""))
-            titles.extend(["paper"] * column.with_paper)
-        return [*titles, MARKS]
-
-    def _line(self, row: Row, everywhere: set[str]) -> list[str]:
-        texts = [escape(row.name)]
-        for column, cell in zip(self.columns, row.cells, strict=True):
-            texts.append(_cell(cell, column))
-            texts.extend([_paper(cell.paper)] * column.with_paper)
-        return [*texts, "; ".join(mark.removesuffix(" text") for mark in row.marks if mark not in everywhere)]
+            header.append(escape(column.title) + (" (weak)" if column.weak else ""))
+            header.extend(["paper"] * (column.with_paper and paper))
+        lines = []
+        for row in section.rows:
+            texts = [escape(row.name)]
+            for column, cell in zip(self.columns, row.cells, strict=True):
+                texts.append(_cell(cell, column))
+                texts.extend([_paper(cell.paper)] * (column.with_paper and paper))
+            said = (mark.removesuffix(" text") for mark in row.marks if mark not in everywhere)
+            lines.append([*texts, "; ".join(said)])
+        return _grid([*header, MARKS], lines)
 
     def _marks_of_all_rows(self) -> set[str]:
         """One seed in every row is said once, under the table."""
@@ -231,8 +234,8 @@ def _cell(cell: Cell, column: TableColumn) -> str:
     if cell.value is None or not column.with_interval:
         return value
     if cell.low is None or cell.high is None:
-        return f"{value} [{NO_DATA}]"
-    return f"{value} [{number(cell.low, column.digits)}, {number(cell.high, column.digits)}]"
+        return f"{value} [{NO_DATA}] n={cell.n}"
+    return f"{value} [{number(cell.low, column.digits)}, {number(cell.high, column.digits)}] n={cell.n}"
 
 
 def _paper(paper: Published | None) -> str:

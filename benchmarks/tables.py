@@ -40,7 +40,7 @@ KINDS: tuple[Kind, ...] = ("floor", "backbone", "method", "ceiling")
 
 NLL = TableColumn(key="nll", title="nll/token", digits=2, higher_is_better=None)
 DISTINCT = TableColumn(key="distinct", title="distinct %", digits=1, higher_is_better=True, with_interval=False)
-LENGTH = TableColumn(key="length", title="tokens", digits=1, higher_is_better=None, with_interval=False)
+LENGTH = TableColumn(key="length", title="tokens", digits=1, higher_is_better=None)
 
 
 class _Replies(NamedTuple):
@@ -206,7 +206,7 @@ def _quality(replies: _Replies | None) -> tuple[Cell, Cell, Cell]:
     return (
         _cell(ratio_interval(nll, tokens, replies.groups), scale=1),
         Cell(value=100 * distinct, n=n, seeds=seeds),
-        Cell(value=float(tokens.mean()), n=n, seeds=seeds),
+        _cell(mean_interval(tokens, replies.groups, proportion=False), scale=1),
     )
 
 

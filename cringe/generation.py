@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
+from transformers import (
+    DynamicCache,
+    EncoderDecoderCache,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TopPLogitsWarper,
+)
 
 from cringe.backbones import Seq2SeqBackbone
 from cringe.counts import Counts
@@ -27,6 +33,21 @@ class Reply(NamedTuple):
     text: str
     tokens: int
     """Generated tokens, the end token among them."""
+
+
+class BeamCache(EncoderDecoderCache):
+    """A cache that re-orders the decoder's own states alone when beams change places.
+
+    All beams of a prompt have the same cross-attention states, and beams never leave their prompt: moving those states
+    about copies the larger part of the cache at every step and changes nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(DynamicCache(), DynamicCache())
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Put the self-attention states of beam ``beam_idx[i]`` at i."""
+        self.self_attention_cache.reorder_cache(beam_idx)
 
 
 class SeededSampler(LogitsProcessor):
@@ -127,6 +148,7 @@ def _keywords(spec: DecodingSpec) -> dict[str, Any]:
         # Off by default in transformers; without it a beam's score after a processor is no log-probability.
         "renormalize_logits": True,
         "use_cache": True,
+        "past_key_values": BeamCache(),
     }
 
 

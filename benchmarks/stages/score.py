@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from benchmarks.stages.context import Context, read_json, read_lines, write_json, write_lines
-from benchmarks.tasks.base import TaskData
 from cringe.backbones import Seq2SeqBackbone
 from cringe.classifier import Classifier
 from cringe.data import Example, normalised
@@ -21,70 +20,82 @@ REPLIES = "replies-"
 """Parents whose name begins so hold replies; the rest of the name is their decoding."""
 
 
+class _Scored(NamedTuple):
+    """The replies of a run, in the order of its predictions."""
+
+    prompts: list[Example]
+    """What was replied to, with the gold reply."""
+    replies: list[Example]
+    """The same with the reply in the gold one's place."""
+    scores: pd.DataFrame
+
+
 def run(settings: Mapping[str, Any], context: Context) -> None:
     """Score all replies of a run, and lay the predictions, the log and the ledger beside the scores."""
     task, data = context.load(settings)
-    predictions = _predictions(data, context)
-    answered = [_answered(data, record) for record in predictions]
-    scores = pd.DataFrame(
-        {
-            "row": [record["row"] for record in predictions],
-            "decoding": [record["decoding"] for record in predictions],
-            "prompts": [record["prompts"] for record in predictions],
-            "uid": [example.uid for example in answered],
-            "group": [example.group for example in answered],
-            "reply_id": [f"{stable_hash(normalised(example.response)):016x}" for example in answered],
-        }
-    )
+    by_uid = {name: {example.uid: example for example in examples} for name, examples in data.prompts.items()}
+    records = _replies(context)
+    prompts = [by_uid[record["prompts"]][record["uid"]] for record in records]
+    replies = [
+        replace(prompt, response=record["reply"], evidence=()) for prompt, record in zip(prompts, records, strict=True)
+    ]
+    scored = _Scored(prompts, replies, _frame(records, replies))
     model = Seq2SeqBackbone.load(context.parents["model"]).to(context.device)
-    likelihoods = reply_likelihoods(model, answered, progress=context.progress)
-    scores["tokens"] = [likelihood.tokens for likelihood in likelihoods]
-    scores["nll"] = [likelihood.nll for likelihood in likelihoods]
+    likelihoods = reply_likelihoods(model, replies, progress=context.progress)
+    scored.scores["tokens"] = [likelihood.tokens for likelihood in likelihoods]
+    scored.scores["nll"] = [likelihood.nll for likelihood in likelihoods]
     for column in task.columns:
-        rows = scores.index[scores["prompts"] == column.prompts]
-        _METRICS[column.metric](scores, rows, data, answered, context)
-    scores.to_csv(context.out / "scores.csv", index=False, lineterminator="\n")
-    write_lines(context.out / "predictions.jsonl", predictions)
+        rows = scored.scores.index[scored.scores["prompts"] == column.prompts]
+        _METRICS[column.metric](scored, rows, context)
+    scored.scores.to_csv(context.out / "scores.csv", index=False, lineterminator="\n")
+    shown = ({"context": prompt.context, "gold": prompt.response} for prompt in prompts)
+    write_lines(
+        context.out / "predictions.jsonl", (record | extra for record, extra in zip(records, shown, strict=True))
+    )
     write_json(context.out / "ledger.json", _ledger(context))
     if "training" in context.parents:
         log = context.parents["training"] / "training_log.jsonl"
         (context.out / "training_log.jsonl").write_bytes(log.read_bytes())
 
 
-def _predictions(data: TaskData, context: Context) -> list[dict[str, Any]]:
-    """Every reply of the run with its prompt and the gold reply, to be read by people."""
-    prompts = {name: {example.uid: example for example in examples} for name, examples in data.prompts.items()}
-    predictions = []
-    for role, folder in context.parents.items():
-        if role.startswith(REPLIES):
-            for record in read_lines(folder / "replies.jsonl"):
-                prompt = prompts[record["prompts"]][record["uid"]]
-                shown = {"context": prompt.context, "gold": prompt.response}
-                predictions.append({"row": "", "decoding": role.removeprefix(REPLIES), **record, **shown})
-    return predictions
+def _replies(context: Context) -> list[dict[str, Any]]:
+    """Every reply of the run, with its decoding."""
+    return [
+        {"row": "", "decoding": role.removeprefix(REPLIES), **record}
+        for role, folder in context.parents.items()
+        if role.startswith(REPLIES)
+        for record in read_lines(folder / "replies.jsonl")
+    ]
 
 
-def _answered(data: TaskData, record: Mapping[str, Any]) -> Example:
-    """The prompt with the reply in place of the gold one."""
-    by_uid = {example.uid: example for example in data.prompts[record["prompts"]]}
-    return replace(by_uid[record["uid"]], response=record["reply"], evidence=())
+def _frame(records: Sequence[Mapping[str, Any]], replies: Sequence[Example]) -> pd.DataFrame:
+    """A row a reply: what it is a reply to, and a hash of its text."""
+    return pd.DataFrame(
+        {
+            "row": [record["row"] for record in records],
+            "decoding": [record["decoding"] for record in records],
+            "prompts": [record["prompts"] for record in records],
+            "uid": [reply.uid for reply in replies],
+            "group": [reply.group for reply in replies],
+            "reply_id": [f"{stable_hash(normalised(reply.response)):016x}" for reply in replies],
+        }
+    )
 
 
-def _f1(scores: pd.DataFrame, rows: pd.Index[int], data: TaskData, answered: list[Example], context: Context) -> None:
+def _f1(scored: _Scored, rows: pd.Index[int], context: Context) -> None:
     """Unigram F1 to the gold reply."""
-    gold = {example.uid: example.response for examples in data.prompts.values() for example in examples}
-    scores.loc[rows, "f1"] = [unigram_f1(answered[row].response, [gold[answered[row].uid]]) for row in rows]
+    scored.scores.loc[rows, "f1"] = [
+        unigram_f1(scored.replies[row].response, [scored.prompts[row].response]) for row in rows
+    ]
 
 
-def _coherent(
-    scores: pd.DataFrame, rows: pd.Index[int], data: TaskData, answered: list[Example], context: Context
-) -> None:
+def _coherent(scored: _Scored, rows: pd.Index[int], context: Context) -> None:
     """The judge's verdict, and the probability of a contradiction that it rests on."""
     judge = Classifier.load(context.parents["judge"]).to(context.device)
     threshold = read_json(context.parents["judge"] / "report.json")["threshold"]
-    negative = judge.probabilities([answered[row] for row in rows])
-    scores.loc[rows, "coherent"] = [float(probability < threshold) for probability in negative]
-    scores.loc[rows, "contradiction_probability"] = negative
+    negative = judge.probabilities([scored.replies[row] for row in rows])
+    scored.scores.loc[rows, "coherent"] = [float(probability < threshold) for probability in negative]
+    scored.scores.loc[rows, "contradiction_probability"] = negative
 
 
 _METRICS = {"f1": _f1, "coherent": _coherent}
