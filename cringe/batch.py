@@ -15,8 +15,8 @@ class Batch:
     """B examples as tensors: S source tokens, T target tokens, padded on the right.
 
     Of the B·T places for target tokens, N hold one. Logits and losses are computed at those N alone, and they are
-    lined up with the tokens of positive and unlabelled responses first: so both parts are slices, and nothing is
-    copied to take them apart.
+    lined up by feedback: tokens of unlabelled responses first, then of positive, then of negative ones. So the parts
+    are slices, and nothing is copied to take them apart.
     """
 
     source: Tensor
@@ -26,9 +26,11 @@ class Batch:
     responses: Tensor
     """(B, T) token ids of the responses, with their end token; padding holds the padding token."""
     tokens: Tensor
-    """(N,) places of the target tokens in the flattened responses: liked ones first, then those of negatives."""
+    """(N,) places of the target tokens in the flattened responses: unlabelled, positive, negative."""
+    unlabelled: int
+    """How many of the N tokens are unlabelled; they come first."""
     liked: int
-    """How many of the N tokens belong to positive and unlabelled responses."""
+    """How many of the N tokens are unlabelled or positive; the rest are negative."""
     examples: tuple[int, ...]
     """B hashes that name the examples, for draws."""
     lengths: tuple[int, ...]

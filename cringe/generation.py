@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import (
-    DynamicCache,
-    EncoderDecoderCache,
+    EncoderNoRepeatNGramLogitsProcessor,
     LogitsProcessor,
     LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
     TopPLogitsWarper,
 )
 
-from cringe.backbones import Seq2SeqBackbone
+from cringe.backbones import Backbone, CausalBackbone
 from cringe.counts import Counts
 from cringe.data import Example
 from cringe.seeding import stable_hash, uniforms
@@ -33,21 +33,6 @@ class Reply(NamedTuple):
     text: str
     tokens: int
     """Generated tokens, the end token among them."""
-
-
-class BeamCache(EncoderDecoderCache):
-    """A cache that re-orders the decoder's own states alone when beams change places.
-
-    All beams of a prompt have the same cross-attention states, and beams never leave their prompt: moving those states
-    about copies the larger part of the cache at every step and changes nothing.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(DynamicCache(), DynamicCache())
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Put the self-attention states of beam ``beam_idx[i]`` at i."""
-        self.self_attention_cache.reorder_cache(beam_idx)
 
 
 class SeededSampler(LogitsProcessor):
@@ -78,15 +63,52 @@ class SeededSampler(LogitsProcessor):
         return torch.full_like(scores, -math.inf).scatter(-1, chosen, scores.gather(-1, chosen))
 
 
+class Steering:
+    """What a method adds to decoding; as it is, nothing."""
+
+    def candidates(self, spec: DecodingSpec) -> int:
+        """How many finished replies to a prompt `select` chooses from."""
+        return 1
+
+    def processors(self, backbone: Backbone, examples: Sequence[Example], spec: DecodingSpec) -> list[LogitsProcessor]:
+        """Logits processors for one batch, after those of the specification and before its sampling.
+
+        They see rows of beams: row r belongs to prompt ``r // spec.beams``.
+        """
+        return []
+
+    def select(self, examples: Sequence[Example], candidates: Sequence[Sequence[Reply]]) -> list[Reply]:
+        """One of the candidates for each prompt; they come best first."""
+        return [replies[0] for replies in candidates]
+
+
+class OfResponse(LogitsProcessor):
+    """Shows a processor the generated tokens only, for models whose sequences begin with the prompt.
+
+    Args:
+        processor: what to show them to.
+        prompt: number of prompt tokens, padding included.
+    """
+
+    def __init__(self, processor: LogitsProcessor, *, prompt: int) -> None:
+        self._processor = processor
+        self._prompt = prompt
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Pass on ids (rows, prompt + L) without the prompt, and scores (rows, V)."""
+        processed: Tensor = self._processor(input_ids[:, self._prompt :], scores)
+        return processed
+
+
 def generate(
-    backbone: Seq2SeqBackbone,
+    backbone: Backbone,
     examples: Sequence[Example],
     spec: DecodingSpec,
     *,
     seed: int,
+    steering: Steering | None = None,
     counts: Counts | None = None,
     progress: Progress = lambda done, total, note: None,
-    processors: Callable[[Sequence[Example]], Sequence[LogitsProcessor]] = lambda examples: (),
 ) -> list[Reply]:
     """Reply to each example's context.
 
@@ -97,11 +119,12 @@ def generate(
         examples: whose contexts to reply to.
         spec: how to decode.
         seed: of the sampling; without effect on beams.
+        steering: what a method adds.
         counts: a ledger to add the cost to.
         progress: told how far it is.
-        processors: further logits processors for a batch of examples, such as a guide's.
     """
     counts = counts if counts is not None else Counts()
+    steering = steering if steering is not None else Steering()
     lengths = backbone.context_lengths(examples)
     order = sorted(range(len(examples)), key=lambda index: (lengths[index], examples[index].uid))
     replies: dict[int, Reply] = {}
@@ -109,57 +132,85 @@ def generate(
         for start in range(0, len(order), spec.batch_size):
             rows = order[start : start + spec.batch_size]
             batch = [examples[index] for index in rows]
-            found = _generate_batch(backbone, batch, spec, seed, processors(batch))
-            replies.update(zip(rows, found, strict=True))
-            _count(counts, backbone, [lengths[index] for index in rows], found, spec)
+            candidates = _generate_batch(backbone, batch, spec, seed, steering)
+            _count(counts, backbone, [lengths[index] for index in rows], candidates, spec)
+            replies.update(zip(rows, steering.select(batch, candidates), strict=True))
             progress(len(replies), len(examples), "")
     return [replies[index] for index in range(len(examples))]
 
 
 def _generate_batch(
-    backbone: Seq2SeqBackbone,
-    examples: Sequence[Example],
-    spec: DecodingSpec,
-    seed: int,
-    processors: Sequence[LogitsProcessor],
-) -> list[Reply]:
-    steps = list(processors)
-    if spec.strategy == "nucleus":
-        hashes = [stable_hash(example.uid) for example in examples]
+    backbone: Backbone, examples: Sequence[Example], spec: DecodingSpec, seed: int, steering: Steering
+) -> list[list[Reply]]:
+    """The candidates for each prompt, best first."""
+    inputs = backbone.generation_inputs(examples)
+    prompt = inputs["input_ids"].shape[1] if isinstance(backbone, CausalBackbone) else 1
+    count = steering.candidates(spec)
+    samples = count if spec.sampled else 1
+    rows = [example for example in examples for _ in range(samples)]
+    if samples > 1:
+        inputs = backbone.generation_inputs(rows)
+    steps = _blocks(backbone, inputs["input_ids"], spec)
+    steps += steering.processors(backbone, rows, spec)
+    if spec.sampled:
+        numbers = [index % samples for index in range(len(rows))]
+        hashes = [stable_hash(row.uid, *[n] * bool(n)) for row, n in zip(rows, numbers, strict=True)]
         steps += [TopPLogitsWarper(top_p=spec.top_p), SeededSampler(seed=seed, examples=hashes)]
+    returned = count if spec.beams > 1 else 1
     sequences = backbone.model.generate(
-        **backbone.prompts(examples),
+        **inputs,
         logits_processor=LogitsProcessorList(steps),
-        **_keywords(spec),
+        num_return_sequences=returned,
+        **_keywords(spec, backbone),
     )
-    texts = backbone.decode(sequences)
-    return [Reply(example.uid, text, tokens) for example, (text, tokens) in zip(examples, texts, strict=True)]
+    texts = backbone.decode(sequences[:, prompt:])
+    return [
+        [Reply(example.uid, *texts[index * count + rank]) for rank in range(count)]
+        for index, example in enumerate(examples)
+    ]
 
 
-def _keywords(spec: DecodingSpec) -> dict[str, Any]:
+def _blocks(backbone: Backbone, prompts: Tensor, spec: DecodingSpec) -> list[LogitsProcessor]:
+    """The n-gram blocks for a model whose sequences begin with the prompt; others have transformers' own."""
+    if not isinstance(backbone, CausalBackbone):
+        return []
+    found: list[LogitsProcessor] = []
+    if spec.no_repeat_ngram:
+        found.append(NoRepeatNGramLogitsProcessor(spec.no_repeat_ngram))
+    if spec.no_context_ngram:
+        found.append(EncoderNoRepeatNGramLogitsProcessor(spec.no_context_ngram, prompts))
+    return [OfResponse(processor, prompt=prompts.shape[1]) for processor in found]
+
+
+def _keywords(spec: DecodingSpec, backbone: Backbone) -> dict[str, Any]:
     """The specification in the words of transformers' ``generate``."""
-    beam = {"num_beams": spec.beams, "length_penalty": spec.length_penalty} if spec.beams > 1 else {}
-    return beam | {
+    words: dict[str, Any] = {"num_beams": spec.beams, "length_penalty": spec.length_penalty} if spec.beams > 1 else {}
+    if not isinstance(backbone, CausalBackbone):
+        words["no_repeat_ngram_size"] = spec.no_repeat_ngram or None
+        words["encoder_no_repeat_ngram_size"] = spec.no_context_ngram or None
+    return words | {
         "do_sample": False,
         "min_new_tokens": spec.min_new_tokens,
         "max_new_tokens": spec.max_new_tokens,
-        "no_repeat_ngram_size": spec.no_repeat_ngram or None,
-        "encoder_no_repeat_ngram_size": spec.no_context_ngram or None,
         # Off by default in transformers; without it a beam's score after a processor is no log-probability.
         "renormalize_logits": True,
         "use_cache": True,
-        "past_key_values": BeamCache(),
     }
 
 
 def _count(
-    counts: Counts, backbone: Seq2SeqBackbone, lengths: Sequence[int], replies: Sequence[Reply], spec: DecodingSpec
+    counts: Counts,
+    backbone: Backbone,
+    lengths: Sequence[int],
+    candidates: Sequence[Sequence[Reply]],
+    spec: DecodingSpec,
 ) -> None:
-    """A step feeds one token of every beam forwards, until the longest reply of the batch ends."""
-    steps = max(reply.tokens for reply in replies)
-    tokens = len(replies) * spec.beams * steps
-    counts.examples += len(replies)
+    """A step feeds one token of every beam or sample forwards, until the longest reply of the batch ends."""
+    steps = max(reply.tokens for replies in candidates for reply in replies)
+    samples = len(candidates[0]) if spec.sampled else 1
+    tokens = len(candidates) * samples * spec.beams * steps
+    counts.examples += len(candidates)
     counts.source_tokens += sum(lengths)
-    counts.generated_tokens += sum(reply.tokens for reply in replies)
+    counts.generated_tokens += sum(reply.tokens for replies in candidates for reply in replies)
     counts.forward_passes += tokens
     counts.flops += backbone.forward_flops(sum(lengths), tokens)

@@ -99,6 +99,77 @@ def cringe_loss(
     return F.softplus(negative - positive)
 
 
+def director_class_loss(class_logits: Tensor, targets: Tensor, positive: Tensor) -> Tensor:
+    """DIRECTOR's class loss: binary cross-entropy on the class logit of the target token (Arora et al. 2022, eq. 2).
+
+    Every token of a positive response has label 1, every token of a negative one label 0.
+
+    Args:
+        class_logits: (..., V), one log-odds a token of the vocabulary.
+        targets: (...), token ids.
+        positive: boolean, broadcastable to ``targets``.
+
+    Returns:
+        (...) float32, in nats: ``-log σ(c_x)`` where positive, ``-log(1 - σ(c_x))`` elsewhere.
+    """
+    _check_shapes(class_logits, targets)
+    chosen = class_logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1).float()
+    return F.softplus(torch.where(positive, -chosen, chosen))
+
+
+def sigmoid_loss(
+    logits: Tensor, targets: Tensor, positive: Tensor, *, alpha_rest: float, alpha_negative: float
+) -> Tensor:
+    """The sigmoid-only loss of the CRINGE paper, a variant of SCONES (Stahlberg & Kumar 2022).
+
+    At a positive token x: ``-log σ(s_x) + α± · Σ_{v ≠ x} -log(1 - σ(s_v))``. At a negative token x⁻:
+    ``α₋ · -log(1 - σ(s_{x⁻}))``; what else could have been written there is not known to be wrong, so the other tokens
+    have no loss (our reading: the paper says "all other tokens" and not of which responses). Original SCONES is α± = 1
+    on positives alone.
+
+    Args:
+        logits: (..., V).
+        targets: (...), token ids.
+        positive: boolean, broadcastable to ``targets``.
+        alpha_rest: α±, weight of the tokens other than the target.
+        alpha_negative: α₋, weight of negative tokens.
+
+    Returns:
+        (...) float32, in nats.
+    """
+    _check_shapes(logits, targets)
+    wide = logits.float()
+    target = wide.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    others = F.softplus(wide).sum(dim=-1) - F.softplus(target)
+    return torch.where(positive, F.softplus(-target) + alpha_rest * others, alpha_negative * F.softplus(target))
+
+
+def contrastive_token_loss(logits: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
+    """Contrast the target with tokens that should not come again, ``log(1 + Σ_{x⁻ ∈ S} e^{s_{x⁻} - s_x})``.
+
+    Source: Jiang et al. 2022, "A Simple Contrastive Learning Objective for Alleviating Neural Text Degeneration", where
+    S holds the preceding M tokens. S is a set: a token counts once, and never when it is the target.
+
+    Args:
+        logits: (..., V).
+        targets: (...), token ids.
+        negatives: (..., M), token ids of S; −1 for none.
+
+    Returns:
+        (...) float32, in nats; 0 where S is empty.
+    """
+    _check_shapes(logits, targets)
+    if negatives.shape[:-1] != targets.shape:
+        raise ValueError(f"negatives {tuple(negatives.shape)} do not fit targets {tuple(targets.shape)}")
+    listed = (negatives >= 0) & (negatives != targets.unsqueeze(-1))
+    ids = negatives.clamp(min=0)
+    same = (ids[..., :, None] == ids[..., None, :]).tril(diagonal=-1)
+    again = (same & listed[..., None, :]).any(dim=-1)
+    margins = logits.gather(-1, ids).float() - logits.gather(-1, targets.unsqueeze(-1)).float()
+    margins = margins.masked_fill(~listed | again, float("-inf"))
+    return torch.logsumexp(F.pad(margins, (1, 0)), dim=-1)
+
+
 def _inverse_cdf(logits: Tensor, noise: Tensor) -> Tensor:
     """(..., 1) index drawn from ``softmax(logits)``, by the uniform draws ``noise``; never one of probability 0."""
     if noise.shape != logits.shape[:-1]:

@@ -14,16 +14,20 @@ class Spec(BaseModel):
 
 
 class ScratchBackbone(Spec):
-    """A BlenderBot-shaped encoder-decoder with random weights (Roller et al. 2021; the CRINGE paper uses its 400M)."""
+    """A model with random weights, of a well-known shape."""
 
     kind: Literal["scratch"] = "scratch"
+    family: Literal["seq2seq", "causal"] = "seq2seq"
+    """``seq2seq``: BlenderBot's encoder-decoder (Roller et al. 2021; the CRINGE paper uses its 400M). ``causal``:
+    Llama's decoder (Touvron et al. 2023), the context before the response in one sequence."""
     vocabulary: int = Field(ge=300)
     """Tokens of the byte-level BPE, its 256 bytes and 5 special tokens among them."""
     lowercase: bool = True
     """Fold case before tokenising; ConvAI2 has none, and a small vocabulary is not spent on it."""
     width: int = Field(ge=8)
     """Model dimension, a multiple of ``heads``."""
-    encoder_layers: int = Field(ge=1)
+    encoder_layers: int = Field(ge=0)
+    """Of no use to a causal model, which has none."""
     decoder_layers: int = Field(ge=1)
     heads: int = Field(ge=1)
     feedforward: int = Field(ge=8)
@@ -38,15 +42,20 @@ class ScratchBackbone(Spec):
     def _consistent(self) -> ScratchBackbone:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.family == "seq2seq" and self.encoder_layers < 1:
+            raise ValueError("an encoder-decoder needs encoder_layers of 1 or more")
         return self
 
 
 class PretrainedBackbone(Spec):
-    """A pretrained encoder-decoder from a local folder or a hub id, weights in safetensors, no remote code."""
+    """A pretrained model from a local folder or a hub id, weights in safetensors or GGUF, no remote code."""
 
     kind: Literal["pretrained"]
+    family: Literal["seq2seq", "causal"] = "seq2seq"
     name: str = Field(min_length=1)
     """A local folder or a hub id, such as ``facebook/blenderbot-400M-distill``, the paper's."""
+    gguf_file: str | None = None
+    """The file in the folder that holds the weights, where they are in GGUF."""
     revision: str | None = None
     """Commit on the hub; pin it, for a key can only hold what it is told."""
     turn_separator: str = "\n"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from cringe.backbones import Seq2SeqBackbone
+from cringe.backbones import Backbone
 from cringe.batch import Batch
 from cringe.checkpoint import TrainingState
 from cringe.counts import Counts
@@ -56,7 +56,7 @@ def make_accelerator(settings: TrainingSettings, device: str) -> Accelerator:
 class _Forward(nn.Module):
     """The forward pass as one module, for what wraps modules: data-parallel training, mixed precision."""
 
-    def __init__(self, backbone: Seq2SeqBackbone) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.model = backbone.model
         self._backbone = backbone
@@ -84,7 +84,7 @@ class Trainer:
 
     def __init__(
         self,
-        backbone: Seq2SeqBackbone,
+        backbone: Backbone,
         method: Method,
         sampler: Sampler,
         settings: TrainingSettings,
@@ -139,10 +139,7 @@ class Trainer:
             group["lr"] = rate
         share = examples[self._accelerator.process_index :: self._accelerator.num_processes]
         size = self.settings.micro_batch_size or len(share)
-        batches = [
-            self.backbone.collate(share[start : start + size], seed=self._seed, step=step)
-            for start in range(0, len(share), size)
-        ]
+        batches = [self._batch(share[start : start + size], step) for start in range(0, len(share), size)]
         tokens = self._count(examples, batches)
         record: dict[str, float | Tensor] = {"learning_rate": rate, "loss": 0.0}
         for index, batch in enumerate(batches):
@@ -150,13 +147,18 @@ class Trainer:
             with ExitStack() as stack:
                 if not last:
                     stack.enter_context(self._accelerator.no_sync(self._model))
-                self._backward(batch.to(self._accelerator.device), tokens, index, record)
+                self._backward(batch, tokens, index, record)
         record["gradient_norm"] = self._accelerator.clip_grad_norm_(self._model.parameters(), self.settings.clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.counts.updates += 1
         record["negative_share"] = tokens["negative"] / tokens["all"]
         return record
+
+    def _batch(self, examples: Sequence[Example], step: int) -> Batch:
+        """Examples as the method wants to be trained on them."""
+        batch = self.backbone.collate(examples, seed=self._seed, step=step).to(self._accelerator.device)
+        return self.method.prepare_batch(self.backbone, batch, self.counts)
 
     def _backward(self, batch: Batch, tokens: Mapping[str, int], index: int, record: dict[str, float | Tensor]) -> None:
         """Add the gradient of one micro-batch; its loss is a sum, divided by the count of the whole step."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from cringe.backbones import Seq2SeqBackbone
+from cringe.backbones import Backbone
 from cringe.data import Example
 from cringe.losses import token_nll
 
@@ -22,7 +22,7 @@ class ReplyLikelihood(NamedTuple):
 
 
 def reply_likelihoods(
-    backbone: Seq2SeqBackbone,
+    backbone: Backbone,
     examples: Sequence[Example],
     *,
     batch_size: int = 64,

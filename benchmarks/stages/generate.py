@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.stages.context import Context, choose_prompts, write_json, write_lines
-from cringe.backbones import Seq2SeqBackbone
+from cringe.backbones import load_backbone
 from cringe.counts import Counts
 from cringe.generation import generate
 from cringe.specs import DecodingSpec
@@ -15,7 +15,7 @@ from cringe.specs import DecodingSpec
 def run(settings: Mapping[str, Any], context: Context) -> None:
     """Reply to the chosen prompts of every set that a column of the table is measured on."""
     task, data = context.load(settings)
-    backbone = Seq2SeqBackbone.load(context.parents["model"]).to(context.device)
+    backbone = load_backbone(context.parents["model"]).to(context.device)
     spec = DecodingSpec.model_validate(settings["decoding"])
     counts = Counts()
     records = []

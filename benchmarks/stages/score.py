@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmarks.stages.context import Context, read_json, read_lines, write_json, write_lines
-from cringe.backbones import Seq2SeqBackbone
+from cringe.backbones import load_backbone
 from cringe.classifier import Classifier
 from cringe.data import Example, normalised
 from cringe.seeding import stable_hash
@@ -40,7 +40,7 @@ def run(settings: Mapping[str, Any], context: Context) -> None:
         replace(prompt, response=record["reply"], evidence=()) for prompt, record in zip(prompts, records, strict=True)
     ]
     scored = _Scored(prompts, replies, _frame(records, replies))
-    model = Seq2SeqBackbone.load(context.parents["model"]).to(context.device)
+    model = load_backbone(context.parents["model"]).to(context.device)
     likelihoods = reply_likelihoods(model, replies, progress=context.progress)
     scored.scores["tokens"] = [likelihood.tokens for likelihood in likelihoods]
     scored.scores["nll"] = [likelihood.nll for likelihood in likelihoods]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.stages.context import Context, write_json, write_lines
-from cringe.backbones import Seq2SeqBackbone
+from cringe.backbones import load_backbone
 from cringe.data import StratifiedSampler
 from cringe.methods import registry as methods
 from cringe.specs import TrainingSettings
@@ -17,7 +17,7 @@ def run(settings: Mapping[str, Any], context: Context) -> None:
     """Train and keep the model."""
     task, data = context.load(settings)
     training = TrainingSettings.model_validate(settings["training"])
-    backbone = Seq2SeqBackbone.load(context.parents["model"])
+    backbone = load_backbone(context.parents["model"])
     trainer = Trainer(
         backbone,
         methods.load(settings["method"]).model_validate(settings["hyperparameters"]),

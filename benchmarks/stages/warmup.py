@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from benchmarks.stages.context import Context, write_json, write_lines
 from benchmarks.tasks.base import Task, TaskData
-from cringe.backbones import Seq2SeqBackbone, train_tokenizer
+from cringe.backbones import build_backbone, pretrained_backbone, train_tokenizer
 from cringe.data import Example, Feedback, StratifiedSampler
 from cringe.methods.transformer import Transformer
 from cringe.specs import BackboneSpec, PretrainedBackbone, ScratchBackbone, TrainingSettings
@@ -27,10 +27,10 @@ def run(settings: Mapping[str, Any], context: Context) -> None:
     training = TrainingSettings.model_validate(settings["training"])
     sources = _unlabelled(task, data)
     if isinstance(spec, PretrainedBackbone):
-        backbone = Seq2SeqBackbone.from_pretrained(spec)
+        backbone = pretrained_backbone(spec)
     else:
         texts = (text for name in sorted(sources) for example in sources[name] for text in _texts(example))
-        backbone = Seq2SeqBackbone.build(spec, train_tokenizer(texts, spec), seed=settings["seed"])
+        backbone = build_backbone(spec, train_tokenizer(texts, spec), seed=settings["seed"])
     trainer = Trainer(
         backbone,
         Transformer(),

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from cringe.specs import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cringe.backbones import Backbone
     from cringe.batch import Batch
+    from cringe.classifier import Classifier
+    from cringe.counts import Counts
+    from cringe.generation import Steering
+    from cringe.guidance import PrefixGuide
 
     Penalty = Callable[[Tensor, Tensor], Tensor]
 
@@ -24,20 +29,53 @@ class TokenLoss(NamedTuple):
     """The parts that ``values`` is made of, before their weights, each of any length; the log shows their sums."""
 
 
+class Guides(NamedTuple):
+    """What steers or labels, trained on the task's guide half; None where the method does not need it."""
+
+    sequence: Classifier | None = None
+    """Reads decoded text; any encoder."""
+    prefix: PrefixGuide | None = None
+    """Causal, shares the backbone's tokenizer, keeps a cache."""
+
+
 class Method(Spec):
     """A way of learning from feedback. Its fields are its hyper-parameters, each with the source of its value.
 
-    The base class trains by maximum likelihood on everything that is not negative.
+    The base class trains by maximum likelihood on everything that is not negative, and decodes as the table says.
     """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Fields of `Guides` that decoding needs."""
+
+    def trained_as(self) -> Method:
+        """The method whose training this one's is: what differs in decoding alone shares a trained model."""
+        return self
+
+    def wrap(self, backbone: Backbone, *, seed: int) -> None:
+        """Add heads to a model, before training and after loading."""
+
+    def prepare_batch(self, backbone: Backbone, batch: Batch, counts: Counts) -> Batch:
+        """What to train on in the place of a batch, such as the model's own generations; their cost is counted."""
+        return batch
 
     def loss(self, logits: Tensor, batch: Batch) -> TokenLoss:
         """The loss of each target token.
 
         Args:
-            logits: (N, V), of the whole batch.
-            batch: its targets, and how many of them are liked; the rest are negative.
+            logits: (N, V), of the whole batch; what a head returns in training, where the method has one.
+            batch: its targets, lined up by feedback.
         """
         return likelihood_and(logits, batch)
+
+    def steering(self, guides: Guides, *, seed: int) -> Steering | None:
+        """What the method adds to decoding."""
+        return None
+
+    @property
+    def steers(self) -> bool:
+        """Does decoding depend on the method itself, beyond the weights that it trained?"""
+        cls = type(self)
+        return cls.steering is not Method.steering or cls.wrap is not Method.wrap
 
 
 def likelihood_and(
