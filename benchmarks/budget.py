@@ -9,24 +9,33 @@ from benchmarks.errors import UserError
 
 EQUAL = ("updates", "examples", "source_tokens", "target_tokens", "order_digest")
 """Of the training of two methods with the same seed these must be equal, or their numbers do not compare."""
+OWN_DATA = "rounds"
+"""An entry of the ledger of a method that trains on what it generates: its data are not the others', and the table says
+so."""
 
 
 class IncomparableError(UserError):
     """Rows of one table did not train under one budget. Exit code 1."""
 
 
-def assert_comparable(ledgers: Mapping[tuple[str, int], Mapping[str, Any]]) -> None:
+def assert_comparable(ledgers: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[str]:
     """Check that all methods trained under one budget: same start, same batches in the same order, as many updates.
 
     Args:
         ledgers: by method and seed.
 
+    Returns:
+        A sentence for each difference that a method has by its nature, for the table's notes.
+
     Raises:
         IncomparableError: naming each quantity, both rows and both values.
     """
-    problems = []
+    problems, notes = [], []
     first: dict[int, tuple[str, Mapping[str, Any]]] = {}
     for (method, seed), ledger in ledgers.items():
+        if OWN_DATA in ledger:
+            notes.append(_own_data(method, seed, ledger))
+            continue
         other, reference = first.setdefault(seed, (method, ledger))
         for name in ("start", *EQUAL):
             ours, theirs = _entry(ledger, name), _entry(reference, name)
@@ -38,6 +47,14 @@ def assert_comparable(ledgers: Mapping[tuple[str, int], Mapping[str, Any]]) -> N
             + "\n".join(problems)
             + "\n  next step: give them the same settings, or compare them in tables of their own"
         )
+    return notes
+
+
+def _own_data(method: str, seed: int, ledger: Mapping[str, Any]) -> str:
+    """What a method that trains on its own generations trained on."""
+    parts = [f"round {part['round']}: {part['sentence']}" for part in ledger[OWN_DATA]]
+    updates = ledger["training"]["updates"]
+    return f"{method}, seed {seed}: {updates} updates, after the first round also on own replies ({'; '.join(parts)})."
 
 
 def _entry(ledger: Mapping[str, Any], name: str) -> object:

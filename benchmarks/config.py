@@ -16,7 +16,7 @@ from cringe.data import batch_shares
 from cringe.discovery import Entry
 from cringe.methods import registry as methods
 from cringe.methods.base import Method
-from cringe.specs import BackboneSpec, ClassifierSpec, DecodingSpec, Spec, TrainingSettings
+from cringe.specs import BackboneSpec, ClassifierSpec, DecodingSpec, PrefixGuideSpec, Spec, TrainingSettings
 
 _NOT_SET_BY_NAME = frozenset({"task", "preset", "settings"})
 """Fields of a configuration that have options of their own."""
@@ -44,6 +44,10 @@ class RunConfig(Spec):
     """Hyper-parameters of each method."""
     decoding: Mapping[str, DecodingSpec]
     judge: ClassifierSpec
+    guide: ClassifierSpec = ClassifierSpec()
+    """The sequence guide, which labels and re-ranks: trained on another half of the data than the judge."""
+    prefix_guide: PrefixGuideSpec = PrefixGuideSpec()
+    """The prefix guide, which steers token by token."""
 
 
 def resolve(
@@ -233,6 +237,8 @@ def _fields(model: type[Spec], path: Sequence[str]) -> list[str]:
         "training": TrainingSettings,
         "decoding": DecodingSpec,
         "judge": ClassifierSpec,
+        "guide": ClassifierSpec,
+        "prefix_guide": PrefixGuideSpec,
         "backbone": PretrainedBackbone if "pretrained" in path else ScratchBackbone,
     }
     fields = (kinds.get(path[0], model) if path else model).model_fields

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +18,8 @@ from benchmarks.config import RunConfig
 from benchmarks.table_inputs import ANY_DECODING
 from benchmarks.table_model import Kind
 from benchmarks.tasks import registry as tasks
-from cringe.methods import registry as methods
+from cringe.methods.base import Method
+from cringe.methods.cringe import Cringe
 
 OUR_PACKAGES = ("benchmarks", "cringe", "evaluators")
 KEYED_PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "scikit-learn", "safetensors")
@@ -113,6 +114,25 @@ def make_plan(config: RunConfig, *, fingerprint: Mapping[str, str] | None, devic
     return _Planner(config, fingerprint, device).plan()
 
 
+_GUIDES = {"sequence": "guide", "prefix": "prefix_guide"}
+"""The role that each of `cringe.methods.base.Guides` has for a stage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shared:
+    """What all methods of a table share."""
+
+    warmup: Stage
+    judge: Stage
+    guides: Mapping[str, Stage]
+
+
+def _origin(method: Method) -> tuple[str, str]:
+    """The name of a method in the registry, and its module."""
+    module = type(method).__module__
+    return module.rpartition(".")[2], module
+
+
 class _Planner:
     """Builds stages that have the same task, data and surroundings."""
 
@@ -153,17 +173,31 @@ class _Planner:
             {"backbone": config.backbone.model_dump(), "training": config.warmup.model_dump(), "seed": 0},
         )
         judge = self._stage("judge", "judge", {"judge": config.judge.model_dump(), "seed": 1})
+        self._shared = _Shared(
+            warmup=warmup,
+            judge=judge,
+            guides={
+                "sequence": self._stage("guide", "guide", {"guide": config.guide.model_dump(), "seed": 2}),
+                "prefix": self._stage(
+                    "prefix_guide",
+                    "prefix-guide",
+                    {"guide": config.prefix_guide.model_dump(), "seed": 3},
+                    {"model": warmup},
+                ),
+            },
+        )
         references = self._stage("references", "references", {"prompts": config.prompts, "seed": 0}, machine={})
-        scored = self._score("references", {"model": warmup, "judge": judge, f"replies-{ANY_DECODING}": references})
+        scored = self._score("references", {f"replies-{ANY_DECODING}": references})
         rows = [Row(name=name, kind="floor", seed=0, scores=scored) for name in ("constant", "random")]
-        for seed in config.seeds:
-            run = self._run("backbone", seed, warmup, {}, warmup, judge)
-            rows.append(Row(name="backbone", kind="backbone", seed=seed, scores=run))
-        for method in config.methods:
-            for seed in config.seeds:
-                trained = self._train(method, seed, warmup)
-                run = self._run(method, seed, trained, {"training": trained}, warmup, judge)
-                rows.append(Row(name=method, kind="method", seed=seed, scores=run))
+        rows += [
+            Row(name="backbone", kind="backbone", seed=seed, scores=self._run("backbone", seed, warmup))
+            for seed in config.seeds
+        ]
+        rows += [
+            Row(name=name, kind="method", seed=seed, scores=self._method(name, seed))
+            for name in config.methods
+            for seed in config.seeds
+        ]
         rows.append(Row(name="gold", kind="ceiling", seed=0, scores=scored))
         return Plan(
             config=config,
@@ -174,34 +208,91 @@ class _Planner:
             stages=tuple(in_order(row.scores for row in rows)),
         )
 
-    def _train(self, method: str, seed: int, warmup: Stage) -> Stage:
+    def _method(self, name: str, seed: int) -> Stage:
+        """Training, replies and scores of a method."""
+        method = self._config.settings[name]
+        trained = method.trained_as()
+        model = self._rounds(trained, seed) if isinstance(trained, Cringe) else self._train(trained, seed)
+        return self._run(name, seed, model, method)
+
+    def _rounds(self, method: Cringe, seed: int) -> Stage:
+        """Round for round: train, generate, label, add."""
         config = self._config
+        updates = config.training.updates
+        decoding = method.decoding or next(iter(config.decoding))
+        model, made = self._shared.warmup, {}
+        for index in range(method.iterations):
+            if method.rounds == "split":
+                bounds = [part * updates // method.iterations for part in (index, index + 1)]
+                span = [*bounds, 0]
+            else:
+                span = [index * updates, (index + 1) * updates, index * updates]
+            if index:
+                made[f"additions-{index}"] = self._stage(
+                    "iterate",
+                    f"cringe-s{seed}-round{index}-data",
+                    {
+                        "decoding": config.decoding[decoding].model_dump(),
+                        "generations": method.generations,
+                        "round": index,
+                        "seed": seed,
+                    },
+                    {"model": model, "guide": self._shared.guides["sequence"]},
+                )
+            model = self._train(
+                method.single(), seed, model=model, span=span, made=made, label=f"cringe-s{seed}-round{index + 1}"
+            )
+        return model
+
+    def _train(
+        self,
+        method: Method,
+        seed: int,
+        *,
+        model: Stage | None = None,
+        span: Sequence[int] = (),
+        made: Mapping[str, Stage] | None = None,
+        label: str = "",
+    ) -> Stage:
+        """Training of a method, or a round of it; a round that is the whole schedule is the plain training."""
+        config = self._config
+        name, module = _origin(method)
+        whole = not span or list(span) == [0, config.training.updates, 0]
         settings = {
-            "method": method,
-            "hyperparameters": config.settings[method].model_dump(),
+            "method": name,
+            "hyperparameters": method.model_dump(),
             "training": config.training.model_dump(),
             "seed": seed,
+            **({} if whole else {"span": list(span)}),
         }
-        module = methods.entries()[method].module
-        return self._stage("train", f"{method}-s{seed}-train", settings, {"model": warmup}, modules=(module,))
+        parents = {"model": model or self._shared.warmup, **(made or {})}
+        return self._stage("train", f"{name}-s{seed}-train" if whole else label, settings, parents, modules=(module,))
 
-    def _run(
-        self, name: str, seed: int, model: Stage, training: Mapping[str, Stage], warmup: Stage, judge: Stage
-    ) -> Stage:
+    def _run(self, name: str, seed: int, model: Stage, method: Method | None = None) -> Stage:
         """Replies of one model under every decoding, and their scores."""
-        parents = {"model": warmup, "judge": judge, **training}
+        training = {} if method is None else {"training": model}
+        parents = dict(training)
         for decoding, spec in self._config.decoding.items():
-            drawn = {"seed": seed} if spec.sampled else {}
-            settings = {"decoding": spec.model_dump(), "prompts": self._config.prompts, **drawn}
-            suffix = f"-s{seed}" if drawn or training else ""
+            settings: dict[str, Any] = {"decoding": spec.model_dump(), "prompts": self._config.prompts}
+            modules: tuple[str, ...] = ()
+            with_guides = {"model": model}
+            if method is not None and method.steers:
+                origin, module = _origin(method)
+                settings |= {"method": origin, "hyperparameters": method.model_dump(), "seed": seed}
+                modules = (module,)
+                with_guides |= {_GUIDES[need]: self._shared.guides[need] for need in sorted(method.needs)}
+            elif spec.sampled:
+                settings["seed"] = seed
+            suffix = f"-s{seed}" if "seed" in settings or training else ""
             parents[f"replies-{decoding}"] = self._stage(
-                "generate", f"{name}{suffix}-{decoding}", settings, {"model": model}
+                "generate", f"{name}{suffix}-{decoding}", settings, with_guides, modules=modules
             )
         return self._score(f"{name}-s{seed}", parents)
 
     def _score(self, label: str, parents: Mapping[str, Stage]) -> Stage:
         columns = [column.metric for column in tasks.load(self._config.task).columns]
-        return self._stage("score", f"{label}-scores", {"metrics": columns}, parents)
+        shared = {"model": self._shared.warmup, "judge": self._shared.judge}
+        return self._stage("score", f"{label}-scores", {"metrics": columns}, {**shared, **parents})
 
 
 def in_order(stages: Iterable[Stage]) -> Iterator[Stage]:

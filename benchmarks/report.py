@@ -26,7 +26,7 @@ def make_table(plan: Plan, results: Path) -> Table:
     config = plan.config
     task = tasks.load(config.task)
     runs = _runs(plan, results)
-    assert_comparable({(run.name, run.seed): run.ledger for run in runs if run.kind == "method"})
+    notes = assert_comparable({(run.name, run.seed): run.ledger for run in runs if run.kind == "method"})
     report = results / plan.judge.folder / "report.json"
     judged: dict[str, JudgeReport] = {}
     if report.exists():
@@ -40,6 +40,7 @@ def make_table(plan: Plan, results: Path) -> Table:
         paper=load_paper(task.paper_table),
         synthetic=plan.synthetic,
         preset=config.preset,
+        notes=tuple(notes),
     )
     return build_table(runs, judged, meta)
 

@@ -79,3 +79,5 @@ class TableMeta:
     """The decoding beside which the paper's values may stand."""
     synthetic: bool
     preset: str
+    notes: tuple[str, ...] = ()
+    """Sentences on how rows differ in what they were trained on."""

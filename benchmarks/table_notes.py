@@ -39,6 +39,7 @@ def judge_line(metric: str, judge: JudgeReport) -> JudgeLine:
 def base_notes(meta: TableMeta, quality: str) -> list[str]:
     """What the columns are, and where the paper's values come from."""
     notes = [f"nll/token, distinct and tokens are of the replies to {quality}; nll is under the warm-up backbone."]
+    notes += meta.notes
     if meta.paper is not None:
         degrees = [f"({LETTERS[key]}) {text}" for key, text in meta.paper.certainty.items() if key != "unknown"]
         notes.append(f"paper: {meta.paper.paper}; decoded with {meta.paper.decoding}.")

@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 from pydantic import TypeAdapter
@@ -58,6 +58,16 @@ def train_tokenizer(texts: Iterable[str], spec: ScratchBackbone) -> PreTrainedTo
         additional_special_tokens=[OWN, OTHER],
         clean_up_tokenization_spaces=False,
     )
+
+
+_CODES = {Feedback.UNLABELLED: 0, Feedback.POSITIVE: 1, Feedback.NEGATIVE: 2}
+"""The order in which a batch lines up its tokens."""
+
+
+class _Response(NamedTuple):
+    ids: list[int]
+    feedback: list[int]
+    """A value of `_CODES` for each token."""
 
 
 class Backbone(ABC):
@@ -146,30 +156,43 @@ class Backbone(ABC):
 
     def collate(self, examples: Sequence[Example], *, seed: int, step: int) -> Batch:
         """Examples as a batch, padded to its longest context and its longest response."""
-        encoded = self._encode([example.response for example in examples])
-        targets = [(*ids, self.eos)[: self.spec.max_target] for ids in encoded]
+        responses = self._encode_responses(examples)
         source, source_mask = pad(self.encode_contexts(examples), self.pad, left=self.left_pads_source)
-        responses, mask = pad(targets, self.pad)
-        places = {
-            feedback: (mask & torch.tensor([example.feedback == feedback for example in examples])[:, None])
-            .reshape(-1)
-            .nonzero()
-            .squeeze(-1)
-            for feedback in (Feedback.UNLABELLED, Feedback.POSITIVE, Feedback.NEGATIVE)
-        }
-        unlabelled = places[Feedback.UNLABELLED].numel()
+        ids, mask = pad([response.ids for response in responses], self.pad)
+        feedback, _ = pad([response.feedback for response in responses], 0)
+        parts = [(mask & (feedback == code)).reshape(-1).nonzero().squeeze(-1) for code in _CODES.values()]
         return Batch(
             source=source,
             source_mask=source_mask,
-            responses=responses,
-            tokens=torch.cat(list(places.values())),
-            unlabelled=unlabelled,
-            liked=unlabelled + places[Feedback.POSITIVE].numel(),
+            responses=ids,
+            tokens=torch.cat(parts),
+            unlabelled=parts[0].numel(),
+            liked=parts[0].numel() + parts[1].numel(),
             examples=tuple(stable_hash(example.uid) for example in examples),
-            lengths=tuple(len(ids) for ids in targets),
+            lengths=tuple(len(response.ids) for response in responses),
             seed=seed,
             step=step,
         )
+
+    def _encode_responses(self, examples: Sequence[Example]) -> list[_Response]:
+        """Ids of each response with its end, and the feedback of each token.
+
+        A token of which any character lies in a negative span is negative; the end token has the response's feedback.
+        """
+        encoded = self.tokenizer(
+            [example.response for example in examples], add_special_tokens=False, return_offsets_mapping=True
+        )
+        found = []
+        for example, ids, offsets in zip(examples, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            own = _CODES[example.feedback]
+            codes = [own] * (len(ids) + 1)
+            for start, stop in example.negative_spans:
+                for index, (first, last) in enumerate(offsets):
+                    if first < stop and start < last:
+                        codes[index] = _CODES[Feedback.NEGATIVE]
+            cut = self.spec.max_target
+            found.append(_Response([*ids, self.eos][:cut], codes[:cut]))
+        return found
 
     def context_lengths(self, examples: Sequence[Example]) -> list[int]:
         """Tokens of each example's context, after truncation."""
@@ -196,11 +219,19 @@ class Backbone(ABC):
     def decode(self, generated: Tensor) -> list[tuple[str, int]]:
         """The text of each generated sequence (B, L), and its number of tokens, the end token counted, padding not."""
         replies = []
-        for ids in generated.tolist():
-            length = ids.index(self.eos) + 1 if self.eos in ids else sum(token != self.pad for token in ids)
-            text = self.tokenizer.decode(ids[:length], skip_special_tokens=True)
-            replies.append((" ".join(text.split()), length))
+        for row in generated.tolist():
+            ids = self.until_end(row)
+            text = self.tokenizer.decode(ids, skip_special_tokens=True)
+            replies.append((" ".join(text.split()), len(ids)))
         return replies
+
+    def until_end(self, ids: list[int]) -> list[int]:
+        """A generated sequence up to its end token; without the padding, where it was cut off before."""
+        return ids[: ids.index(self.eos) + 1] if self.eos in ids else [token for token in ids if token != self.pad]
+
+    @abstractmethod
+    def prompt_length(self, source: Tensor) -> int:
+        """How many tokens stand before the generated ones in what ``generate`` returns for contexts (B, S)."""
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
@@ -271,6 +302,10 @@ class Seq2SeqBackbone(Backbone):
             "attention_mask": mask.long().to(self.device),
             "past_key_values": BeamCache(),
         }
+
+    def prompt_length(self, source: Tensor) -> int:
+        """The decoder's start token."""
+        return 1
 
     def forward_flops(self, source_tokens: int, target_tokens: int) -> float:
         """See `Backbone.forward_flops`; encoder and decoder see tokens of their own."""
@@ -351,6 +386,10 @@ class CausalBackbone(Backbone):
         """The contexts as prompts, padded on the left."""
         ids, mask = pad(self.encode_contexts(examples), self.pad, left=True)
         return {"input_ids": ids.to(self.device), "attention_mask": mask.long().to(self.device)}
+
+    def prompt_length(self, source: Tensor) -> int:
+        """The whole context, its padding too."""
+        return source.shape[1]
 
     def forward_flops(self, source_tokens: int, target_tokens: int) -> float:
         """See `Backbone.forward_flops`; the vocabulary is projected onto for target tokens only."""

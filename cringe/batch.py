@@ -34,10 +34,12 @@ class Batch:
     examples: tuple[int, ...]
     """B hashes that name the examples, for draws."""
     lengths: tuple[int, ...]
-    """B numbers of target tokens."""
+    """B numbers of target tokens; they add up to N, but for a batch of generations whose other tokens have no loss."""
     seed: int
     step: int
     """The optimiser step that the batch is a part of."""
+    generated: bool = False
+    """Are the responses the model's own (see `Method.prepare_batch`)?"""
 
     @property
     def targets(self) -> Tensor:
@@ -60,6 +62,25 @@ class Batch:
         positions = range(self.responses.shape[1])
         draws = uniforms(self.seed, purpose, step=self.step, examples=self.examples, positions=positions)
         return torch.from_numpy(draws).to(self.tokens.device).reshape(-1).index_select(0, self.tokens[rows])
+
+    def preceding(self, rows: slice, most: int | None = None) -> Tensor:
+        """The tokens of the response before each of some tokens.
+
+        Args:
+            rows: n of the N tokens.
+            most: how far to look back; to the beginning when not given.
+
+        Returns:
+            (n, T) token ids, −1 for places that are not before the token or too far back.
+        """
+        length = self.responses.shape[1]
+        places = self.tokens[rows]
+        position = (places % length).unsqueeze(-1)
+        column = torch.arange(length, device=places.device)
+        seen = column < position
+        if most is not None:
+            seen &= column >= position - most
+        return self.responses.index_select(0, places // length).masked_fill(~seen, -1)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""

@@ -41,6 +41,24 @@ class Counts:
         text = self.order_digest + "\x1f" + "\x1f".join(uids)
         self.order_digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
+    def add(self, other: Counts) -> None:
+        """Add what another piece of work spent; the digests of the order are joined."""
+        for name in (
+            "updates",
+            "examples",
+            "source_tokens",
+            "target_tokens",
+            "forward_passes",
+            "backward_passes",
+            "generated_tokens",
+            "flops",
+            "seconds",
+        ):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.order_digest:
+            self.see([other.order_digest])
+        self.peak_memory_bytes = max(self.peak_memory_bytes, other.peak_memory_bytes)
+
     @contextmanager
     def timed(self) -> Iterator[None]:
         """Add the block's seconds, and keep the process's peak memory."""

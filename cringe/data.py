@@ -40,12 +40,16 @@ class Example:
     """For each turn of ``context``: was it said by the speaker of ``response``?"""
     evidence: tuple[int, ...] = ()
     """Indices into ``context`` of the turns on which a negative label rests, where a data set names them."""
+    negative_spans: tuple[tuple[int, int], ...] = ()
+    """Feedback on parts of the response: ranges of characters that are negative whatever ``feedback`` says."""
 
     def __post_init__(self) -> None:
         if len(self.own) != len(self.context):
             raise ValueError(f"{self.uid}: {len(self.context)} context turns but {len(self.own)} speaker marks")
         if any(not 0 <= index < len(self.context) for index in self.evidence):
             raise ValueError(f"{self.uid}: evidence {self.evidence} outside of {len(self.context)} context turns")
+        if any(not 0 <= start < stop <= len(self.response) for start, stop in self.negative_spans):
+            raise ValueError(f"{self.uid}: spans {self.negative_spans} outside of {len(self.response)} characters")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -159,15 +159,41 @@ def contrastive_token_loss(logits: Tensor, targets: Tensor, negatives: Tensor) -
         (...) float32, in nats; 0 where S is empty.
     """
     _check_shapes(logits, targets)
+    members = _set_members(targets, negatives)
+    chosen = logits.gather(-1, negatives.clamp(min=0)).float()
+    margins = chosen - logits.gather(-1, targets.unsqueeze(-1)).float()
+    return torch.logsumexp(F.pad(margins.masked_fill(~members, float("-inf")), (1, 0)), dim=-1)
+
+
+def unlikelihood_set_loss(logits: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
+    """Unlikelihood of a set of tokens at each place, ``Σ_{c ∈ C} -log(1 - p(c))`` (Welleck et al. 2020, eq. 3).
+
+    Against repetition C holds the tokens before the target. It is a set, and the target is never in it. ``1 - p`` is
+    kept above 1e-6, so that the loss is finite where the model is certain.
+
+    Args:
+        logits: (..., V).
+        targets: (...), token ids.
+        negatives: (..., M), token ids of C; −1 for none.
+
+    Returns:
+        (...) float32, in nats; 0 where C is empty.
+    """
+    _check_shapes(logits, targets)
+    members = _set_members(targets, negatives)
+    wide = logits.float()
+    log_p = wide.gather(-1, negatives.clamp(min=0)) - torch.logsumexp(wide, dim=-1, keepdim=True)
+    spared = (-torch.expm1(log_p)).clamp(min=1e-6)
+    return (-torch.log(spared)).masked_fill(~members, 0.0).sum(dim=-1)
+
+
+def _set_members(targets: Tensor, negatives: Tensor) -> Tensor:
+    """(..., M): is the entry one of the set: not −1, not the target, not there before?"""
     if negatives.shape[:-1] != targets.shape:
         raise ValueError(f"negatives {tuple(negatives.shape)} do not fit targets {tuple(targets.shape)}")
     listed = (negatives >= 0) & (negatives != targets.unsqueeze(-1))
-    ids = negatives.clamp(min=0)
-    same = (ids[..., :, None] == ids[..., None, :]).tril(diagonal=-1)
-    again = (same & listed[..., None, :]).any(dim=-1)
-    margins = logits.gather(-1, ids).float() - logits.gather(-1, targets.unsqueeze(-1)).float()
-    margins = margins.masked_fill(~listed | again, float("-inf"))
-    return torch.logsumexp(F.pad(margins, (1, 0)), dim=-1)
+    same = (negatives[..., :, None] == negatives[..., None, :]).tril(diagonal=-1)
+    return listed & ~same.any(dim=-1)
 
 
 def _inverse_cdf(logits: Tensor, noise: Tensor) -> Tensor:

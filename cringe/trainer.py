@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,20 @@ def make_accelerator(settings: TrainingSettings, device: str) -> Accelerator:
     return Accelerator(cpu=device == "cpu", mixed_precision=precision)
 
 
+UNSCORED = "unscored"
+"""In the ledger: tokens that a model generated in training and that have no loss."""
+
+
+class Span(NamedTuple):
+    """The optimiser steps that one training does, of a schedule that may begin earlier and end later."""
+
+    first: int
+    last: int
+    """One past the last step."""
+    origin: int = 0
+    """The step at which the schedule of the learning rate begins."""
+
+
 class _Forward(nn.Module):
     """The forward pass as one module, for what wraps modules: data-parallel training, mixed precision."""
 
@@ -74,6 +88,7 @@ class Trainer:
         method: gives the loss.
         sampler: gives the examples of each step.
         settings: equal for all methods of a table.
+        span: the steps to do, where training is one round of several; all of ``settings`` when not given.
         seed: of dropout and of the draws inside losses.
         device: ``cpu`` or ``cuda``.
         log_every: steps between two records of the log.
@@ -90,6 +105,7 @@ class Trainer:
         settings: TrainingSettings,
         *,
         seed: int,
+        span: Span | None = None,
         device: str = "cpu",
         log_every: int = 20,
         progress: Progress = lambda done, total, note: None,
@@ -102,6 +118,7 @@ class Trainer:
         self.counts = Counts()
         self._sampler = sampler
         self._seed = seed
+        self._span = span if span is not None else Span(0, settings.updates)
         self.records: list[dict[str, float]] = []
         self._log_every = log_every
         self._progress = progress
@@ -115,18 +132,22 @@ class Trainer:
 
     def train(self) -> Counts:
         """Do all updates that are not done yet; return what was spent, earlier parts included."""
-        step = self._restore()
+        step = self._span.first
+        if self._resume is not None and self._resume.exists():
+            step = self.restore(self._resume)
         saved = time.monotonic()
         self.backbone.model.train()
-        while step < self.settings.updates:
+        while step < self._span.last:
             with self.counts.timed():
                 record = self.step(step)
             step += 1
-            if step % self._log_every == 0 or step == self.settings.updates:
+            if step % self._log_every == 0 or step == self._span.last:
                 self.records.append({"step": step, **{name: float(value) for name, value in record.items()}})
-                self._progress(step, self.settings.updates, f"loss {float(record['loss']):.3f}")
+                self._progress(
+                    step - self._span.first, self._span.last - self._span.first, f"loss {float(record['loss']):.3f}"
+                )
             if self._resume is not None and time.monotonic() - saved > self._save_every_seconds:
-                self._state(step).save(self._resume)
+                self.keep(self._resume, step)
                 saved = time.monotonic()
         self.backbone.model.eval()
         return self.counts
@@ -134,7 +155,7 @@ class Trainer:
     def step(self, step: int) -> dict[str, float | Tensor]:
         """One optimiser step, from 0. Returns what the log records of it, tensors not yet waited for."""
         examples = self._sampler.batch(step)
-        rate = learning_rate(self.settings, step)
+        rate = learning_rate(self.settings, step - self._span.origin)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         share = examples[self._accelerator.process_index :: self._accelerator.num_processes]
@@ -184,13 +205,15 @@ class Trainer:
 
     def _count(self, examples: Sequence[Example], batches: Sequence[Batch]) -> dict[str, int]:
         """Count the step in the ledger; return the numbers of target tokens that losses are divided by."""
-        lengths = [length for batch in batches for length in batch.lengths]
-        share = examples[self._accelerator.process_index :: self._accelerator.num_processes]
-        spent = Counter({"source": sum(int(batch.source_mask.sum()) for batch in batches)})
-        for example, length in zip(share, lengths, strict=True):
-            spent[example.feedback.value] += length
+        spent: Counter[str] = Counter()
+        for batch in batches:
+            spent["source"] += int(batch.source_mask.sum())
+            spent[Feedback.UNLABELLED.value] += batch.unlabelled
+            spent[Feedback.POSITIVE.value] += batch.liked - batch.unlabelled
+            spent[Feedback.NEGATIVE.value] += len(batch.tokens) - batch.liked
+            spent[UNSCORED] += sum(batch.lengths) - len(batch.tokens)
         if self._accelerator.num_processes > 1:
-            names = ("source", *(feedback.value for feedback in Feedback))
+            names = sorted(spent)
             sums = torch.tensor([spent[name] for name in names], device=self._accelerator.device)
             spent = Counter(dict(zip(names, self._accelerator.reduce(sums).tolist(), strict=True)))
         source = spent.pop("source")
@@ -198,12 +221,23 @@ class Trainer:
         counts.examples += len(examples)
         counts.see(example.uid for example in examples)
         counts.source_tokens += source
-        counts.target_tokens += spent
+        counts.target_tokens += spent  # drops what is 0
         counts.forward_passes += len(examples)
         counts.backward_passes += len(examples)
         counts.flops += 3 * self.backbone.forward_flops(source, spent.total())
         negative = spent[Feedback.NEGATIVE.value]
-        return {"all": spent.total(), "liked": spent.total() - negative, "negative": negative}
+        return {"all": max(1, spent.total()), "liked": spent.total() - negative, "negative": negative}
+
+    def keep(self, path: Path, step: int) -> None:
+        """Write the state after ``step`` steps."""
+        self._state(step).save(path)
+
+    def restore(self, path: Path) -> int:
+        """Go on from a kept state; return the number of steps done."""
+        state = self._state(0)
+        state.load(path)
+        self.counts, self.records = state.counts, state.records
+        return state.step
 
     def _state(self, step: int) -> TrainingState:
         return TrainingState(
@@ -213,12 +247,3 @@ class Trainer:
             model=self.backbone.model,
             optimizer=self._optimizer,
         )
-
-    def _restore(self) -> int:
-        """Go on from the kept state, if there is one; return the number of steps done."""
-        if self._resume is None or not self._resume.exists():
-            return 0
-        state = self._state(0)
-        state.load(self._resume)
-        self.counts, self.records = state.counts, state.records
-        return state.step

@@ -6,28 +6,50 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.stages.context import Context, choose_prompts, write_json, write_lines
-from cringe.backbones import load_backbone
+from cringe.backbones import HEAD, load_backbone
+from cringe.classifier import Classifier
 from cringe.counts import Counts
 from cringe.generation import generate
+from cringe.guidance import PrefixGuide
+from cringe.methods import registry as methods
+from cringe.methods.base import Guides
 from cringe.specs import DecodingSpec
 
 
 def run(settings: Mapping[str, Any], context: Context) -> None:
     """Reply to the chosen prompts of every set that a column of the table is measured on."""
     task, data = context.load(settings)
-    backbone = load_backbone(context.parents["model"]).to(context.device)
-    spec = DecodingSpec.model_validate(settings["decoding"])
+    seed = settings.get("seed", 0)
+    backbone = load_backbone(context.parents["model"])
+    method = None
+    if "method" in settings:
+        method = methods.load(settings["method"]).model_validate(settings["hyperparameters"])
+        method.wrap(backbone, seed=seed)
+        if backbone.head is not None:
+            backbone.head.load(context.parents["model"] / HEAD)
+    backbone.to(context.device)
+    steering = method.steering(_guides(context), seed=seed) if method is not None else None
     counts = Counts()
     records = []
     for name in task.prompt_sets():
         replies = generate(
             backbone,
             choose_prompts(data.prompts[name], settings["prompts"]),
-            spec,
-            seed=settings.get("seed", 0),
+            DecodingSpec.model_validate(settings["decoding"]),
+            seed=seed,
+            steering=steering,
             counts=counts,
             progress=context.progress,
         )
         records += [{"prompts": name, "uid": uid, "reply": text, "tokens": tokens} for uid, text, tokens in replies]
     write_lines(context.out / "replies.jsonl", records)
     write_json(context.out / "ledger.json", {"generation": counts.to_dict()})
+
+
+def _guides(context: Context) -> Guides:
+    """The guides that the stage was given."""
+    sequence, prefix = context.parents.get("guide"), context.parents.get("prefix_guide")
+    return Guides(
+        sequence=None if sequence is None else Classifier.load(sequence).to(context.device),
+        prefix=None if prefix is None else PrefixGuide.load(prefix).to(context.device),
+    )

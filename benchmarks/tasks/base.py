@@ -75,6 +75,8 @@ class Task(ABC):
     files: ClassVar[tuple[DataFile, ...]]
     mixture: ClassVar[tuple[Stratum, ...]]
     """The strata of a training batch."""
+    prompt_source: ClassVar[str]
+    """The training source whose contexts a model generates for when it makes training data."""
     columns: ClassVar[tuple[Column, ...]]
     judged: ClassVar[frozenset[str]]
     """Metrics of the columns that are a judge's verdict."""

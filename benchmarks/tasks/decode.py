@@ -90,13 +90,25 @@ class Decode(Task):
     name: ClassVar[str] = "decode"
     title: ClassVar[str] = "contradiction avoidance"
     aliases: ClassVar[tuple[str, ...]] = ALIASES
-    methods: ClassVar[tuple[str, ...]] = ("transformer", "unlikelihood", "cringe_single")
+    methods: ClassVar[tuple[str, ...]] = (
+        "transformer",
+        "reranker",
+        "fudge",
+        "pacer",
+        "unlikelihood",
+        "sigmoid_only",
+        "director",
+        "director_shared",
+        "cringe_single",
+        "cringe",
+    )
     files: ClassVar[tuple[DataFile, ...]] = (*convai2.FILES.values(), *_FILES.values())
     mixture: ClassVar[tuple[Stratum, ...]] = (
         Stratum(source="convai2", feedback=Feedback.UNLABELLED, weight=2),
         Stratum(source="decode", feedback=Feedback.POSITIVE, weight=1),
         Stratum(source="decode", feedback=Feedback.NEGATIVE, weight=1),
     )
+    prompt_source: ClassVar[str] = "decode"
     columns: ClassVar[tuple[Column, ...]] = (
         Column(metric="f1", prompts="convai2", title="F1 (ConvAI2)"),
         Column(metric="coherent", prompts="decode", title="Coherent (DECODE)"),

@@ -100,3 +100,31 @@ def likelihood_and(
         return TokenLoss(cat([nll, nll.new_zeros(len(targets) - batch.liked)]), {"nll": nll})
     penalties = penalty(logits[batch.liked :], targets[batch.liked :])
     return TokenLoss(cat([nll, weight * penalties]), {"nll": nll, name: penalties})
+
+
+def on_preceding(
+    logits: Tensor,
+    batch: Batch,
+    penalty: Callable[[Tensor, Tensor, Tensor], Tensor],
+    *,
+    weight: float,
+    name: str,
+    most: int | None = None,
+) -> TokenLoss:
+    """Cross-entropy on liked tokens, and a penalty there for the tokens of the response that came before.
+
+    Args:
+        logits: (N, V).
+        batch: its targets.
+        penalty: takes logits (N₊, V), targets (N₊,) and the tokens before each (N₊, T), −1 for none; returns (N₊,).
+        weight: of the penalty, α in the papers.
+        name: of the penalty, in the log.
+        most: how far to look back; to the beginning when not given.
+    """
+    from torch import cat
+
+    plain = likelihood_and(logits, batch)
+    liked = slice(0, batch.liked)
+    penalties = penalty(logits[liked], batch.targets[liked], batch.preceding(liked, most))
+    rest = penalties.new_zeros(len(batch.tokens) - batch.liked)
+    return TokenLoss(plain.values + weight * cat([penalties, rest]), {**plain.components, name: penalties})
