@@ -66,6 +66,10 @@ class SeededSampler(LogitsProcessor):
 class Steering:
     """What a method adds to decoding; as it is, nothing."""
 
+    def __init__(self) -> None:
+        self.counts = Counts()
+        """What guides spent on it, for a line of the ledger beside the generator's."""
+
     def candidates(self, spec: DecodingSpec) -> int:
         """How many finished replies to a prompt `select` chooses from."""
         return 1

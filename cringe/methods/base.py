@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cringe.classifier import Classifier
     from cringe.counts import Counts
     from cringe.generation import Steering
-    from cringe.guidance import PrefixGuide
+    from cringe.prefix_guide import PrefixGuide
 
     Penalty = Callable[[Tensor, Tensor], Tensor]
 
