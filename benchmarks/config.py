@@ -16,7 +16,7 @@ from cringe.data import batch_shares
 from cringe.discovery import Entry
 from cringe.methods import registry as methods
 from cringe.methods.base import Method
-from cringe.specs import BackboneSpec, ClassifierSpec, DecodingSpec, Spec, TrainingSettings
+from cringe.specs import BackboneSpec, ClassifierSpec, DecodingSpec, ScratchBackbone, Spec, TrainingSettings
 
 _NOT_SET_BY_NAME = frozenset({"task", "preset", "settings"})
 """Fields of a configuration that have options of their own."""
@@ -90,6 +90,7 @@ def resolve(
     config = _validate(values, problems) if settings_read else None
     if config is not None and task_name:
         _check_batches(config, problems)
+        _check_lengths(config, problems)
     if problems or config is None:
         raise UsageError("\n".join(problems))
     return config
@@ -208,6 +209,18 @@ def _check_batches(config: RunConfig, problems: list[str]) -> None:
             problems.append(f"{name}.batch_size: {error}")
 
 
+def _check_lengths(config: RunConfig, problems: list[str]) -> None:
+    """A backbone from scratch must have a position for every token that is decoded."""
+    if isinstance(config.backbone, ScratchBackbone):
+        places = max(config.backbone.max_source, config.backbone.max_target)
+        problems += [
+            f"decoding.{name}.max_new_tokens: {spec.max_new_tokens} is above the backbone's {places} positions "
+            "(the larger of max_source and max_target)"
+            for name, spec in config.decoding.items()
+            if spec.max_new_tokens > places
+        ]
+
+
 def _sentences(error: ValidationError, model: type[Spec], prefix: str = "") -> list[str]:
     """One sentence for each thing that pydantic found wrong."""
     sentences = []
@@ -226,7 +239,7 @@ def _sentences(error: ValidationError, model: type[Spec], prefix: str = "") -> l
 
 def _fields(model: type[Spec], path: Sequence[str]) -> list[str]:
     """Names of the settings at a place in a spec."""
-    from cringe.specs import PretrainedBackbone, ScratchBackbone
+    from cringe.specs import PretrainedBackbone
 
     kinds: dict[str, type[Spec]] = {
         "warmup": TrainingSettings,

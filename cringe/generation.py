@@ -100,7 +100,13 @@ def generate(
         counts: a ledger to add the cost to.
         progress: told how far it is.
         processors: further logits processors for a batch of examples, such as a guide's.
+
+    Raises:
+        ValueError: the model has fewer positions than a reply may have tokens.
     """
+    places = getattr(backbone.model.config, "max_position_embeddings", spec.max_new_tokens)
+    if spec.max_new_tokens > places:
+        raise ValueError(f"max_new_tokens {spec.max_new_tokens} is above the model's {places} positions")
     counts = counts if counts is not None else Counts()
     lengths = backbone.context_lengths(examples)
     order = sorted(range(len(examples)), key=lambda index: (lengths[index], examples[index].uid))

@@ -70,12 +70,13 @@ class TrainingSettings(Spec):
     batch_size: int = Field(ge=1)
     """Examples of one optimiser step, over all micro-batches and processes."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Examples of one forward pass; lower it when memory runs out. The mathematics stay the same."""
+    """Examples of one forward pass; lower it when memory runs out. The mathematics stay the same; with dropout, for
+    which torch takes no draws of ours, the masks do not."""
     learning_rate: float = Field(gt=0)
     warmup_updates: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises linearly."""
     schedule: Literal["linear", "constant"] = "linear"
-    """After the rise: fall linearly to 0 at the last step, or stay."""
+    """After the rise: fall linearly, to reach 0 one step after the last, or stay."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
     weight_decay: float = Field(default=0.0, ge=0)
