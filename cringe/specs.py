@@ -103,7 +103,8 @@ class DecodingSpec(Spec):
     """No n-gram of this length is copied from the context; 0 for no such rule, 3 in the released evaluation."""
     length_penalty: float = 0.65
     """α in the score of a finished beam, Σ log p / length^α: transformers' formula, the end token counted in the
-    length. ParlAI's default is the same number in another formula, Σ log p / ((1 + length) / 6)^α."""
+    length. ParlAI's default is the same number in another formula, Σ log p / ((2 + length) / 6)^α, its start token
+    counted too."""
     batch_size: int = Field(default=32, ge=1)
 
     @model_validator(mode="after")

@@ -358,7 +358,7 @@ def test_generated_data_are_said_aloud_everywhere(preset: Path, tmp_path: Path) 
     cheap = [f"{key}=1" for key in ("prompts", "warmup.updates", "training.updates", "judge.turns_per_dialogue")]
     spoken = command(preset, tmp_path / "runs", "--data", "synthetic", "--set", *cheap, methods="transformer")
     assert spoken.code == 0, spoken.err
-    assert spoken.out.startswith("*** GENERATED DATA: ")
+    assert spoken.out.startswith("*** GENERATED DATA")
     assert {path.name for path in spoken.table.iterdir()} == {
         "decode-micro-synthetic.md",
         "decode-micro-synthetic.csv",
