@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from benchmarks.errors import UsageError, clip, did_you_mean
 from benchmarks.presets import FOLDER, preset_entries
@@ -16,7 +16,15 @@ from cringe.data import batch_shares
 from cringe.discovery import Entry
 from cringe.methods import registry as methods
 from cringe.methods.base import Method
-from cringe.specs import BackboneSpec, ClassifierSpec, DecodingSpec, PrefixGuideSpec, Spec, TrainingSettings
+from cringe.specs import (
+    BackboneSpec,
+    ClassifierSpec,
+    DecodingSpec,
+    PrefixGuideSpec,
+    ScratchBackbone,
+    Spec,
+    TrainingSettings,
+)
 
 _NOT_SET_BY_NAME = frozenset({"task", "preset", "settings"})
 """Fields of a configuration that have options of their own."""
@@ -30,7 +38,7 @@ class RunConfig(Spec):
     """Rows of the table, in its order."""
     preset: str
     """Where the settings come from, for the title."""
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     threads: int = Field(ge=1)
     """Threads of a stage on CPU. A part of every key, so that results do not depend on how stages are run."""
     prompts: int | None = Field(default=None, ge=1)
@@ -42,12 +50,19 @@ class RunConfig(Spec):
     """The budget of every method."""
     settings: Mapping[str, Method]
     """Hyper-parameters of each method."""
-    decoding: Mapping[str, DecodingSpec]
+    decoding: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], DecodingSpec] = Field(min_length=1)
+    """By name, which becomes a part of names of files."""
     judge: ClassifierSpec
     guide: ClassifierSpec = ClassifierSpec()
     """The sequence guide, which labels and re-ranks: trained on another half of the data than the judge."""
     prefix_guide: PrefixGuideSpec = PrefixGuideSpec()
     """The prefix guide, which steers token by token."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        """A seed that is named twice is one seed."""
+        return tuple(dict.fromkeys(seeds))
 
 
 def resolve(
@@ -74,7 +89,8 @@ def resolve(
     problems: list[str] = []
     known_presets = preset_entries()
     task_name = find(task, tasks.entries(), "task", problems)
-    values = _read_preset(preset, problems)
+    preset_values = _read_preset(preset, problems)
+    values = dict(preset_values or {})
     known = methods.entries()
     names: list[str] = []
     for name in method_names:
@@ -82,8 +98,11 @@ def resolve(
             names += tasks.load(task_name).methods if task_name else ()
         else:
             names.append(find(name, known, "method", problems))
-    settings_read = bool(values)
     settings = _override(values, overrides, known, problems)
+    problems += [
+        f"{key}: is not set in a preset or with --set; it has an option of its own, see --help"
+        for key in sorted(_NOT_SET_BY_NAME & values.keys())
+    ]
     values = {
         **values,
         "task": task_name,
@@ -91,9 +110,13 @@ def resolve(
         "preset": preset if preset in known_presets else Path(preset).stem,
         "settings": _method_settings(settings, known, problems),
     } | ({"seeds": tuple(dict.fromkeys(seeds))} if seeds is not None else {})
-    config = _validate(values, problems) if settings_read else None
-    if config is not None and task_name:
-        _check_batches(config, problems)
+    config = None
+    if preset_values is not None:  # else there is one thing to say, and it has been said
+        config = _validate(values, problems)
+        if task_name:
+            _check_batches(task_name, values, problems)
+    if config is not None:
+        _check_lengths(config, problems)
     if problems or config is None:
         raise UsageError("\n".join(problems))
     return config
@@ -109,34 +132,37 @@ def find(word: str, known: Mapping[str, Entry], what: str, problems: list[str]) 
     return name
 
 
-def _read_preset(preset: str, problems: list[str], seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The values of a preset, on top of those that it extends."""
+def _read_preset(preset: str, problems: list[str], seen: tuple[Path, ...] = ()) -> dict[str, Any] | None:
+    """The values of a preset, on top of those that it extends; None, and one problem more, if it cannot be read."""
     named = preset in preset_entries()
     path = FOLDER / f"{preset}.yaml" if named else Path(preset)
     if not named and path.suffix not in {".yaml", ".yml"}:
         problems.append(f"no preset '{preset}'; {did_you_mean(preset, preset_entries())}, or a YAML file")
-        return {}
-    if preset in seen:
-        problems.append(f"preset {preset} extends itself: {' → '.join([*seen, preset])}")
-        return {}
+        return None
+    if path.resolve() in seen:
+        problems.append(f"preset {preset} extends itself: {' → '.join(place.name for place in (*seen, path))}")
+        return None
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         problems.append(f"preset {path}: cannot be read ({clip(' '.join(str(error).split()), 160)})")
-        return {}
+        return None
     if not isinstance(values, dict):
         problems.append(f"preset {path}: holds a {type(values).__name__}, not settings by name")
-        return {}
+        return None
     base = values.pop("extends", None)
     if base is None:
         return values
     if not named and (path.parent / str(base)).is_file():
         base = path.parent / str(base)
-    return _merge(_read_preset(str(base), problems, (*seen, preset)), values)
+    below = _read_preset(str(base), problems, (*seen, path.resolve()))
+    return None if below is None else _merge(below, values)
 
 
 def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """``top`` over ``base``, mappings merged key by key."""
+    """``top`` over ``base``, mappings merged key by key; one of another ``kind`` replaces the one below it."""
+    if "kind" in top and top["kind"] != base.get("kind", top["kind"]):
+        return dict(top)
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
@@ -149,7 +175,7 @@ def _override(
 ) -> dict[str, Any]:
     """Apply ``key=value`` to ``values`` in place; return the hyper-parameters by method, taken out of it."""
     aliases = {alias: name for name, entry in known.items() for alias in entry.aliases}
-    for override in overrides:
+    for override in sorted(overrides, key=lambda override: ".kind=" not in override):
         key, equals, text = override.partition("=")
         parts = key.strip().split(".")
         if not equals or not all(parts):
@@ -167,6 +193,8 @@ def _override(
             below = place.get(part)
             place[part] = dict(below) if isinstance(below, dict) else {}
             place = place[part]
+        if parts[-1] == "kind" and place.get("kind", value) != value:
+            place.clear()  # the settings of another kind are of no use to this one
         place[parts[-1]] = value
     settings = values.pop("methods", None) or {}
     if not isinstance(settings, dict):
@@ -200,16 +228,28 @@ def _validate(values: Mapping[str, Any], problems: list[str]) -> RunConfig | Non
         return None
 
 
-def _check_batches(config: RunConfig, problems: list[str]) -> None:
-    """A batch must hold whole shares of every stratum."""
-    for name, strata in (
-        ("training", tasks.load(config.task).mixture),
-        ("warmup", tasks.load(config.task).warmup_mixture()),
-    ):
-        try:
-            batch_shares(strata, getattr(config, name).batch_size)
-        except ValueError as error:
-            problems.append(f"{name}.batch_size: {error}")
+def _check_batches(task: str, values: Mapping[str, Any], problems: list[str]) -> None:
+    """A batch must hold whole shares of every stratum; looked at even where other settings are wrong."""
+    for name, strata in (("training", tasks.load(task).mixture), ("warmup", tasks.load(task).warmup_mixture())):
+        settings = values.get(name)
+        size = settings.get("batch_size") if isinstance(settings, dict) else None
+        if isinstance(size, int) and size > 0:
+            try:
+                batch_shares(strata, size)
+            except ValueError as error:
+                problems.append(f"{name}.batch_size: {error}")
+
+
+def _check_lengths(config: RunConfig, problems: list[str]) -> None:
+    """A backbone from scratch must have a position for every token that is decoded."""
+    if isinstance(config.backbone, ScratchBackbone):
+        places = max(config.backbone.max_source, config.backbone.max_target)
+        problems += [
+            f"decoding.{name}.max_new_tokens: {spec.max_new_tokens} is above the backbone's {places} positions "
+            "(the larger of max_source and max_target)"
+            for name, spec in config.decoding.items()
+            if spec.max_new_tokens > places
+        ]
 
 
 def _sentences(error: ValidationError, model: type[Spec], prefix: str = "") -> list[str]:
@@ -217,7 +257,7 @@ def _sentences(error: ValidationError, model: type[Spec], prefix: str = "") -> l
     sentences = []
     for item in error.errors(include_url=False):
         path = [str(part) for part in item["loc"]]
-        key = prefix + ".".join(part for part in path if part not in {"scratch", "pretrained"})
+        key = (prefix + ".".join(part for part in path if part not in {"scratch", "pretrained"})).rstrip(".")
         if item["type"] == "extra_forbidden":
             sentences.append(f"{key}: no such setting; {did_you_mean(path[-1], _fields(model, path[:-1]))}")
         elif item["type"] == "missing":
@@ -230,7 +270,7 @@ def _sentences(error: ValidationError, model: type[Spec], prefix: str = "") -> l
 
 def _fields(model: type[Spec], path: Sequence[str]) -> list[str]:
     """Names of the settings at a place in a spec."""
-    from cringe.specs import PretrainedBackbone, ScratchBackbone
+    from cringe.specs import PretrainedBackbone
 
     kinds: dict[str, type[Spec]] = {
         "warmup": TrainingSettings,

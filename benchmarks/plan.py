@@ -22,7 +22,17 @@ from cringe.methods.base import Method
 from cringe.methods.cringe import Cringe
 
 OUR_PACKAGES = ("benchmarks", "cringe", "evaluators")
-KEYED_PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "scikit-learn", "safetensors")
+KEYED_PACKAGES = (
+    "accelerate",
+    "numpy",
+    "pandas",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
 """Packages whose version goes into every key."""
 
 
@@ -359,8 +369,8 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _is_module(name: str) -> bool:
-    """Is this a module, and not a name inside one?"""
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:
+    """Is this a module, and not a name inside one? Nothing is imported but packages, ours being light."""
+    parent = name.rpartition(".")[0]
+    if parent and not (_is_module(parent) and (spec := find_spec(parent)) and spec.submodule_search_locations):
         return False
+    return find_spec(name) is not None

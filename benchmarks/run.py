@@ -135,22 +135,25 @@ def _configs(options: argparse.Namespace) -> list[RunConfig]:
     from benchmarks.config import resolve
     from benchmarks.tasks import registry as tasks
 
-    names = list(_split(options.task))
-    problems = [f"{option}: not given" for option in ("task", "methods") if not getattr(options, option)]
+    names, method_names = list(_split(options.task)), list(_split(options.methods))
+    given = {"--task": names, "--methods": method_names}
+    problems = [f"{option}: not given; see --list" for option, words in given.items() if not words]
     if options.jobs is not None and options.jobs < 1:
         problems.append(f"--jobs: must be 1 or more (found {options.jobs})")
     seeds: list[int] = []
     for word in _split(options.seeds):
-        if word.isdigit():
+        if word.isdecimal() and word.isascii():
             seeds.append(int(word))
         else:
             problems.append(f"--seeds: not a whole number from 0 on (found {word!r})")
     configs = []
-    for name in dict.fromkeys(tasks.entries() if "all" in names else names):
+    known = tasks.entries()
+    aliases = {alias: name for name, entry in known.items() for alias in entry.aliases}
+    for name in dict.fromkeys(known if "all" in names else (aliases.get(name, name) for name in names)):
         try:
             config = resolve(
                 task=name,
-                method_names=list(_split(options.methods)) or ["all"],
+                method_names=method_names,
                 preset=options.preset,
                 seeds=seeds or None,
                 overrides=options.set,
@@ -220,8 +223,9 @@ def _execute(plan: Plan, source: DataSource, out: Path, device: str, options: ar
 def _announce(plan: Plan, source: DataSource) -> None:
     """Say aloud what data are used."""
     if plan.synthetic:
-        print("*** GENERATED DATA: no data were named; these numbers say nothing about the real data sets. ***")
-        print("*** Name a folder with --data DIR or $CRINGE_DATA to use real ones. ***")
+        why = "as asked for" if source.origin != "synthetic" else "for no data were named"
+        print(f"*** GENERATED DATA, {why}: these numbers say nothing about human dialogue. ***")
+        print("*** Name a folder with --data DIR or $CRINGE_DATA to use real data. ***")
     else:
         print(f"data: {source.folder} ({source.origin})", file=sys.stderr)
 

@@ -71,9 +71,11 @@ def damage(folder: Path) -> list[str]:
     """What is wrong with a finished directory: names of files that are missing, changed or unreadable."""
     try:
         hashes = json.loads((folder / "DONE").read_text(encoding="utf-8"))
-        return [name for name, digest in hashes.items() if _digest(folder / name) != digest]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         return ["DONE"]
+    if not isinstance(hashes, dict) or not hashes:
+        return ["DONE"]
+    return [name for name, digest in hashes.items() if not _intact(folder / name, digest)]
 
 
 def execute(
@@ -104,6 +106,8 @@ def execute(
     """
     results.mkdir(parents=True, exist_ok=True)
     _sweep(results / SCRATCH)
+    for half in (results / RESUME).glob("*.tmp"):
+        half.unlink(missing_ok=True)
     outcome = Outcome()
     waiting = []
     for stage in stages:
@@ -171,11 +175,11 @@ def _drain(
 
 def _failure(stage: Stage, future: Future[str | None], results: Path) -> Failure | None:
     """None if the stage was done; else why not, with the traceback kept in a file."""
-    try:
-        trace = future.result()
-    except BrokenProcessPool:
+    error = future.exception()
+    if isinstance(error, BrokenProcessPool):
         message = "its process was killed (out of memory?); lower training.micro_batch_size or --jobs"
         return Failure(label=stage.label, message=message, log=None)
+    trace = future.result() if error is None else "".join(traceback.format_exception(error))
     if trace is None:
         return None
     log = results / "failures" / f"{stage.folder}.log"
@@ -318,8 +322,21 @@ def _publish(scratch: Path, target: Path) -> None:
     (scratch / "DONE").write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")
     if target.exists():
         target.rename(scratch.with_suffix(".old"))
-    scratch.rename(target)
+    try:
+        scratch.rename(target)
+    except OSError:
+        # Another command did the same stage in the meantime: the content of a key is one and the same.
+        if damage(target):
+            raise
+        shutil.rmtree(scratch, ignore_errors=True)
     shutil.rmtree(scratch.with_suffix(".old"), ignore_errors=True)
+
+
+def _intact(path: Path, digest: str) -> bool:
+    try:
+        return _digest(path) == digest
+    except OSError:
+        return False
 
 
 def _digest(path: Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from math import gcd
 
 import numpy as np
 
@@ -74,11 +75,12 @@ def batch_shares(strata: Sequence[Stratum], batch_size: int) -> list[int]:
         ValueError: when the weights do not divide the batch into whole, non-empty parts; a share that is rounded
             would silently change what α means.
     """
-    total = sum(stratum.weight for stratum in strata)
+    divisor = gcd(*(stratum.weight for stratum in strata))
+    total = sum(stratum.weight for stratum in strata) // divisor
     if batch_size <= 0 or batch_size % total:
         mixture = " : ".join(str(stratum.weight) for stratum in strata)
         raise ValueError(f"a batch of {batch_size} cannot be cut {mixture}; take a multiple of {total}")
-    return [batch_size * stratum.weight // total for stratum in strata]
+    return [batch_size * stratum.weight // divisor // total for stratum in strata]
 
 
 class StratifiedSampler:

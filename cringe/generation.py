@@ -126,7 +126,13 @@ def generate(
         steering: what a method adds.
         counts: a ledger to add the cost to.
         progress: told how far it is.
+
+    Raises:
+        ValueError: the model has fewer positions than a reply may have tokens.
     """
+    places = getattr(backbone.model.config, "max_position_embeddings", spec.max_new_tokens)
+    if spec.max_new_tokens > places:
+        raise ValueError(f"max_new_tokens {spec.max_new_tokens} is above the model's {places} positions")
     counts = counts if counts is not None else Counts()
     steering = steering if steering is not None else Steering()
     lengths = backbone.context_lengths(examples)

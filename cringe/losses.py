@@ -31,8 +31,8 @@ def token_nll(logits: Tensor, targets: Tensor) -> Tensor:
 def unlikelihood_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Unlikelihood of each token that should not have been written, ``-log(1 - p(x⁻))`` (Welleck et al. 2020, eq. 3).
 
-    Computed as ``logsumexp(s) - logsumexp(s without x⁻)``, the same number, which stays finite and keeps its gradient
-    when the model is certain of the token.
+    Computed as ``softplus(s_{x⁻} - logsumexp(s without x⁻))``, the same number, which stays finite and keeps its
+    gradient when the model is certain of the token, and does not cancel when the token is unlikely.
 
     Args:
         logits: (..., V), V ≥ 2.
@@ -43,8 +43,9 @@ def unlikelihood_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """
     _check_shapes(logits, targets)
     wide = logits.float()
-    others = wide.scatter(-1, targets.unsqueeze(-1), float("-inf"))
-    return torch.logsumexp(wide, dim=-1) - torch.logsumexp(others, dim=-1)
+    target = targets.unsqueeze(-1)
+    others = torch.logsumexp(wide.scatter(-1, target, float("-inf")), dim=-1)
+    return F.softplus(wide.gather(-1, target).squeeze(-1) - others)
 
 
 def cringe_loss(
@@ -202,7 +203,8 @@ def _inverse_cdf(logits: Tensor, noise: Tensor) -> Tensor:
         raise ValueError(f"noise has shape {tuple(noise.shape)}, targets have {tuple(logits.shape[:-1])}")
     cumulative = logits.softmax(dim=-1).cumsum(dim=-1)
     cumulative = cumulative / cumulative[..., -1:]  # ends at exactly 1, above any draw
-    return (cumulative <= noise.to(cumulative.dtype).unsqueeze(-1)).sum(dim=-1, keepdim=True)
+    draws = noise.to(cumulative.dtype).clamp(max=1 - 2**-53)  # a draw rounded up to 1 would fall off the end
+    return (cumulative <= draws.unsqueeze(-1)).sum(dim=-1, keepdim=True)
 
 
 def _check_shapes(logits: Tensor, targets: Tensor) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class Spec(BaseModel):
     """Base of all specs: frozen, closed, documented by the strings below its fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class ScratchBackbone(Spec):
@@ -79,12 +79,13 @@ class TrainingSettings(Spec):
     batch_size: int = Field(ge=1)
     """Examples of one optimiser step, over all micro-batches and processes."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Examples of one forward pass; lower it when memory runs out. The mathematics stay the same."""
+    """Examples of one forward pass; lower it when memory runs out. The mathematics stay the same; with dropout, for
+    which torch takes no draws of ours, the masks do not."""
     learning_rate: float = Field(gt=0)
     warmup_updates: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises linearly."""
     schedule: Literal["linear", "constant"] = "linear"
-    """After the rise: fall linearly to 0 at the last step, or stay."""
+    """After the rise: fall linearly, to reach 0 one step after the last, or stay."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -111,7 +112,8 @@ class DecodingSpec(Spec):
     """No n-gram of this length is copied from the context; 0 for no such rule, 3 in the released evaluation."""
     length_penalty: float = 0.65
     """α in the score of a finished beam, Σ log p / length^α: transformers' formula, the end token counted in the
-    length. ParlAI's default is the same number in another formula, Σ log p / ((1 + length) / 6)^α."""
+    length. ParlAI's default is the same number in another formula, Σ log p / ((2 + length) / 6)^α, its start token
+    counted too."""
     batch_size: int = Field(default=32, ge=1)
 
     @model_validator(mode="after")

@@ -48,8 +48,11 @@ def learning_rate(settings: TrainingSettings, step: int) -> float:
 def make_accelerator(settings: TrainingSettings, device: str) -> Accelerator:
     """An accelerator for a device kind and a precision."""
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     precision = "no" if settings.precision == "fp32" else settings.precision
+    if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:
+        AcceleratorState._reset_state()  # accelerate keeps the precision of a process's first training for all others
     return Accelerator(cpu=device == "cpu", mixed_precision=precision)
 
 

@@ -14,4 +14,4 @@ def preset_entries() -> dict[str, str]:
     for path in FOLDER.glob("*.yaml"):
         with path.open(encoding="utf-8") as file:
             found[path.stem] = file.readline().removeprefix("#").strip()
-    return dict(sorted(found.items(), key=lambda item: _BY_SIZE.index(item[0])))
+    return {name: found[name] for name in (*_BY_SIZE, *sorted(found.keys() - set(_BY_SIZE))) if name in found}

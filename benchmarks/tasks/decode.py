@@ -152,7 +152,7 @@ class Decode(Task):
     def synthesize(self, folder: Path, *, seed: int) -> None:
         """Write both data sets at a size for a small run."""
         synthetic.write_convai2(folder, seed=seed, train_dialogues=2_000, valid_dialogues=200)
-        synthetic.write_decode(folder, seed=seed, train=6_000, dev=600, test=600)
+        synthetic.write_decode(folder, seed=seed, train=12_000, dev=600, test=600)
 
 
 TASK = Decode()

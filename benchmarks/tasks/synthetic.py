@@ -25,7 +25,7 @@ Fact = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Something that a speaker has one value for."""
+    """Something that a speaker has one value for; all statements of a slot have a word in common."""
 
     questions: tuple[str, ...]
     statements: dict[str, tuple[str, ...]]
@@ -50,65 +50,71 @@ def _opinion(thing: str, *, hobby: bool) -> Slot:
 SLOTS: dict[str, Slot] = {
     "city": _choice(
         ("where do you live ?", "what city are you in ?", "where is your home ?"),
-        ("i live in {}", "my home is in {}", "i have a small house in {}", "you can find me in {}"),
+        ("i live in {}", "these days i live in {}", "i live right in the middle of {}", "i live close to {}"),
         "boston, denver, seattle, chicago, austin, miami, portland, dallas",
     ),
     "job": _choice(
         ("what do you do for work ?", "what is your job ?", "how do you earn your money ?"),
-        ("i work as a {}", "i am a {}", "i earn my money as a {}", "i have a job as a {}"),
+        ("i have a job as a {}", "for my job i am a {}", "my job is that of a {}", "i found a job as a {}"),
         "nurse, teacher, cook, farmer, driver, painter, lawyer, singer",
     ),
     "pets": _choice(
         ("do you have any pets ?", "what pets do you have ?", "are there any animals in your home ?"),
-        ("i have {}", "at home i have {}", "i live with {}", "right now i have {}"),
-        "no pets, two dogs, a cat, three cats, a parrot, one old dog, some fish",
+        ("for pets i have {}", "my pets are {}", "as pets go i have {}"),
+        "none at all, two dogs, a cat, three cats, a parrot, one old dog, some fish",
     ),
     "siblings": _choice(
         ("do you have brothers or sisters ?", "how big is your family ?", "any brothers or sisters ?"),
-        ("i have {}", "i grew up with {}", "in my family i have {}"),
-        "one sister, two sisters, one brother, two brothers, five brothers, no siblings",
+        ("for siblings i have {}", "my siblings are {}", "as siblings go i have {}"),
+        "one sister, two sisters, one brother, two brothers, five brothers, none at all",
     ),
     "kids": _choice(
         ("do you have kids ?", "are you a parent ?", "any kids at home ?"),
-        ("i have {}", "i am raising {}", "my house has {} in it"),
-        "one son, one daughter, twin girls, three boys, no kids",
+        ("for kids i have {}", "my kids are {}", "as kids go i have {}"),
+        "one son, one daughter, twin girls, three boys, none at all",
     ),
     "music": _choice(
         ("what music do you like ?", "what do you listen to ?", "what is your favorite music ?"),
-        ("my favorite music is {}", "i mostly listen to {}", "the music i like best is {}"),
+        ("my favorite music is {}", "for music i mostly pick {}", "the music i like best is {}"),
         "jazz, rock, country, rap, metal, folk",
     ),
     "color": _choice(
         ("what is your favorite color ?", "which color do you like best ?"),
-        ("my favorite color is {}", "the color i like best is {}", "i paint all my rooms {}"),
+        ("my favorite color is {}", "the color i like best is {}", "for a color i pick {}"),
         "blue, red, green, purple, orange, yellow, black",
     ),
     "car": _choice(
         ("what car do you have ?", "what do you drive ?", "how do you get around ?"),
-        ("i drive {}", "i own {}", "i get around in {}"),
+        ("my car is {}", "the car i drive is {}", "for a car i have {}"),
         "a red truck, a white van, a blue jeep, an old taxi, a fast sports car",
     ),
     "drink": _choice(
         ("what do you drink in the morning ?", "what is your favorite drink ?"),
-        ("i drink {} every morning", "my favorite drink is {}", "my day always starts with {}"),
+        ("i drink {} every morning", "my favorite drink is {}", "at breakfast i drink {}"),
         "coffee, green tea, cold milk, apple juice, plain water",
     ),
     "birthday": _choice(
         ("when is your birthday ?", "what month were you born in ?"),
-        ("my birthday is in {}", "i was born in {}", "i turn one year older in {}"),
+        ("my birthday is in {}", "i have my birthday in {}", "my next birthday comes in {}"),
         "january, march, april, june, august, october, december",
     ),
     "meat": Slot(
         ("do you eat meat ?", "what do you like to eat ?", "are you a vegetarian ?"),
         {
-            "yes": ("i eat meat every day", "i love a good steak", "my favorite meal is a big burger"),
-            "no": ("i never eat meat", "i am a vegetarian", "i gave up meat years ago"),
+            "yes": ("i eat meat every day", "i love to eat meat", "meat is my favorite meal"),
+            "no": ("i never eat meat", "meat is not for me", "i gave up meat years ago"),
         },
     ),
     **{hobby: _opinion(hobby, hobby=True) for hobby in ("hiking", "fishing", "dancing", "swimming", "running")},
     **{food: _opinion(food, hobby=False) for food in ("pizza", "spicy food", "cheese", "chocolate", "pasta")},
 }
 _NAMES = tuple(SLOTS)
+_DENIALS: tuple[Fact, ...] = tuple(
+    (name, value) for name, slot in SLOTS.items() for value in slot.statements if value.startswith("no")
+)
+"""Facts that deny something: pets "none at all", and "no" to what one likes."""
+DENIED = 0.65
+"""Share of contradictions whose last line is a denial; of the other last lines as many are not."""
 _OPENERS = (
     "oh nice .", "that is cool !", "wow .", "well ,", "haha ,", "i see .", "to be honest ,", "good question .", "oh ,",
     "that is great .", "interesting .", "sounds fun !", "let me think .", "hmm ,", "you know ,", "lucky you !", "ok ,",
@@ -248,13 +254,24 @@ def _convai2_dialogue(draws: Draws) -> Iterator[str]:
         yield f"{text}\t{_turn(draws, statement_or_none, asked)}"
 
 
-def _decode_record(draws: Draws, record: str) -> dict[str, object]:
-    """A dialogue of DECODE. The last line is drawn first, so that by itself it says nothing about the label."""
+def _last_fact(draws: Draws, contradiction: bool) -> Fact:
+    """What the last line states: a denial more often where it contradicts.
+
+    So it is in human data: who is asked to contradict themselves writes "I don't" and "I hate". It is what a small
+    model can learn and unlearn; whether a denial is a contradiction still depends on what was said before.
+    """
+    if draws.chance(DENIED if contradiction else 1 - DENIED):
+        return draws.pick(_DENIALS)
     name = draws.pick(_NAMES)
-    statements = SLOTS[name].statements
-    value = draws.pick(tuple(statements))
-    last = _turn(draws, draws.pick(statements[value]), draws.pick(_NAMES) if draws.chance(0.4) else None)
+    return name, draws.pick([value for value in SLOTS[name].statements if (name, value) not in _DENIALS])
+
+
+def _decode_record(draws: Draws, record: str) -> dict[str, object]:
+    """A dialogue of DECODE. The last line is drawn first, and the history so that the label is true."""
     contradiction = draws.chance(0.5)
+    name, value = _last_fact(draws, contradiction)
+    statements = SLOTS[name].statements
+    last = _turn(draws, draws.pick(statements[value]), draws.pick(_NAMES) if draws.chance(0.4) else None)
     count = 4 + draws.below(6)
     # Most histories of both labels hold an earlier statement about the last line's slot: its mere presence says little.
     place = draws.pick(range(count % 2, count, 2)) if contradiction or draws.chance(0.7) else None

@@ -22,7 +22,7 @@ _TEXTS = (
     "what do you do for work ?",
 )
 _SPEC = ScratchBackbone(
-    vocabulary=320,
+    vocabulary=310,
     width=16,
     encoder_layers=1,
     decoder_layers=1,

@@ -42,7 +42,7 @@ def test_example_rejects_what_does_not_fit() -> None:
 
 def test_shares() -> None:
     assert batch_shares(STRATA, 8) == [4, 2, 2]
-    assert batch_shares(STRATA[:1], 3) == [3]
+    assert batch_shares(STRATA[:1], 4) == [4]
 
 
 @pytest.mark.parametrize("size", [-4, 0, 1, 3, 6, 9])

@@ -209,6 +209,14 @@ def test_equals_the_obvious_formula_in_double(spread: float, shift: float) -> No
     assert cringe_loss(logits, targets, k=4, noise=noise).tolist() == pytest.approx(contrast, **tolerance)
 
 
+@pytest.mark.parametrize("low", [-3.0, -8.0, -15.0])
+def test_unlikelihood_of_unlikely_tokens(low: float) -> None:
+    """-log(1 - p) ≈ p for a small p, not 0: as many digits as float32 has, however unlikely the token."""
+    p = softmax([low, 5.0, 4.0, 5.0])[0]
+    value, _ = value_and_gradient(unlikelihood_loss, [low, 5.0, 4.0, 5.0], 0)
+    assert value == pytest.approx(-math.log1p(-p), rel=1e-5, abs=0)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradient_is_the_slope(loss: Loss) -> None:
     """Central differences; away from ties and from the borders of a draw, every loss is smooth."""

@@ -17,14 +17,14 @@ EXAMPLES = [stable_hash(f"dialogue-{index}") for index in range(400)]
 
 def test_hash_is_pinned() -> None:
     """A stored run can be repeated only while these stay."""
-    assert stable_hash() == 2606371306529841381
+    assert stable_hash() == 13020603013274838756
     assert stable_hash("a", 1) == stable_hash("a", 1)
-    assert stable_hash(0, "order", "decode/negative", 3) == 5876229060371226938
+    assert stable_hash(0, "order", "decode/negative", 3) == 3486670995923543302
 
 
 def test_hash_tells_parts_apart() -> None:
     tuples: list[tuple[str | int, ...]] = [(), ("",), ("", ""), ("1",), (1,), ("ab", "c"), ("a", "bc"), ("abc",), (-1,)]
-    tuples += [("\ud800",), ("é",), ("é",), (2**70,)]
+    tuples += [("\ud800",), ("\u00e9",), ("e\u0301",), (2**70,)]
     hashes = [stable_hash(*parts) for parts in tuples]
     assert len(set(hashes)) == len(tuples)
     assert all(0 <= value < 2**64 for value in hashes)
@@ -34,8 +34,8 @@ def test_draws_are_pinned() -> None:
     """The same numbers on every machine, written out once."""
     draws = uniforms(7, "cringe", step=11, examples=[0, 2**64 - 1], positions=[0, 5])
     assert draws.tolist() == [
-        [0.0, 0.0],
-        [0.0, 0.0],
+        [0.4842458300393744, 0.8911536362789856],
+        [0.8313820907676912, 0.7804238946787457],
     ]
 
 
@@ -119,9 +119,8 @@ def test_torch_seed_gives_the_state_back() -> None:
         again = torch.rand(4)
     with torch_seed(0, "init", 1):
         other = torch.rand(4)
-    with pytest.raises(RuntimeError, match="inside"), torch_seed(0, "init"):
-        torch.rand(1)
-        raise RuntimeError("inside")
+    with pytest.raises(RuntimeError, match="shape"), torch_seed(0, "init"):
+        torch.rand(3).reshape(2)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

@@ -15,11 +15,11 @@ import pytest
 from benchmarks.errors import DataError
 from benchmarks.tasks.convai2 import load_split
 from benchmarks.tasks.decode import read_records
-from benchmarks.tasks.synthetic import SLOTS, contradicts, facts, write_convai2, write_decode
+from benchmarks.tasks.synthetic import DENIED, SLOTS, contradicts, facts, write_convai2, write_decode
 from cringe.data import Example, Feedback
 
 ROOT = Path(__file__).parents[4]
-HASH_OF_SEED_5 = "5d4cee236262b4d0f76f2c2421f869aa4288600033551561eb0c868db54f51a4"
+HASH_OF_SEED_5 = "aeaea637b391b91f6dd11f29a420769446960e7d1c756d45297e368f6b868f6c"
 
 
 def own_turns(example: Example) -> list[str]:
@@ -47,18 +47,18 @@ def convai2(folder: Path) -> tuple[Example, ...]:
 @pytest.mark.parametrize(
     ("earlier", "reply", "verdict"),
     [
-        (["i have two dogs ."], "i have no pets .", True),
-        (["i have two dogs ."], "at home i have two dogs !", False),
-        (["i have two dogs ."], "i have one sister .", False),
-        (["i have two dogs ."], "do you have no pets ?", False),
-        (["your persona: i live in boston."], "wow . my home is in denver , lol . where do you live ?", True),
+        (["for pets i have two dogs ."], "my pets are none at all .", True),
+        (["for pets i have two dogs ."], "my pets are two dogs !", False),
+        (["for pets i have two dogs ."], "my siblings are one sister .", False),
+        (["for pets i have two dogs ."], "do you have no pets ?", False),
+        (["your persona: i live in boston."], "wow . i live close to denver , lol . where do you live ?", True),
         (["i love pizza ."], "i love hiking , i hate pizza , and you ?", True),
         (["i eat meat every day"], "oh , I NEVER EAT MEAT !", True),
-        (["i work as a nurse"], "i am a vegetarian", False),
-        (["i work as a nurse"], "i am a cook", True),
-        ([], "i have no pets and i have a cat", True),
-        ([], "i have a cat and i live with a cat", False),
-        (["i have a cat", "i have no pets"], "i have a cat", True),
+        (["i have a job as a nurse"], "meat is not for me", False),
+        (["i have a job as a nurse"], "for my job i am a cook", True),
+        ([], "my pets are none at all and for pets i have a cat", True),
+        ([], "for pets i have a cat and my pets are a cat", False),
+        (["my pets are a cat", "my pets are none at all"], "my pets are a cat", True),
         (["i love"], "hiking . i hate hiking", False),
         ([], "", False),
         (["\ud800 i have"], "i have no \x00 \u2028", False),
@@ -121,8 +121,11 @@ def test_dialogues_have_persona_and_six_to_eight_exchanges(convai2: tuple[Exampl
     assert any(example.context[-1].startswith("your persona: ") for example in convai2), "no dialogue begins in silence"
 
 
-def test_a_judge_of_last_lines_alone_is_near_chance(decode: list[Example]) -> None:
-    """The last line is drawn before the label: words that mark contradictions there would be a leak."""
+def test_a_judge_of_last_lines_alone_knows_little(decode: list[Example]) -> None:
+    """Denials are more often contradictions, as in human data; with the history unread that is all there is to know.
+
+    A contradiction denies with probability d, another last line with 1 - d; "denies" has AUC d, and d is 0.65.
+    """
     feature_extraction = pytest.importorskip("sklearn.feature_extraction.text")
     linear_model = pytest.importorskip("sklearn.linear_model")
     metrics = pytest.importorskip("sklearn.metrics")
@@ -132,8 +135,8 @@ def test_a_judge_of_last_lines_alone_is_near_chance(decode: list[Example]) -> No
     half = len(decode) // 2
     model = linear_model.LogisticRegression(C=0.1, max_iter=1000).fit(features[:half], labels[:half])
     auc = metrics.roc_auc_score(labels[half:], model.decision_function(features[half:]))
-    # The standard error of an AUC of 0.5 with 1,000 a class is 0.013.
-    assert abs(auc - 0.5) < 4 * 0.013
+    # The standard error of such an AUC with 1,000 a class is about 0.012.
+    assert abs(auc - DENIED) < 4 * 0.012
 
 
 def digest(folder: Path) -> str:

@@ -1,0 +1,373 @@
+"""The whole command at a very small size: what it prints and writes, and that it can be repeated to the byte."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import benchmarks
+from benchmarks.budget import EQUAL
+from benchmarks.runner import damage
+from benchmarks.tasks import synthetic
+
+MICRO = """\
+# As small as it gets; its numbers mean nothing.
+seeds: [0]
+threads: 1
+prompts: 8
+backbone:
+  {kind: scratch, vocabulary: 320, width: 16, encoder_layers: 1, decoder_layers: 1, heads: 2, feedforward: 16,
+   max_source: 24, max_target: 16}
+warmup: {updates: 10, batch_size: 8, learning_rate: 0.01, warmup_updates: 2}
+training: {updates: 10, batch_size: 8, learning_rate: 0.02, warmup_updates: 2}
+decoding:
+  beam: {strategy: beam, beams: 2, min_new_tokens: 3, max_new_tokens: 6, no_repeat_ngram: 3, no_context_ngram: 3}
+  nucleus: {strategy: nucleus, top_p: 0.9, max_new_tokens: 6}
+judge: {epochs: 1, width: 16, heads: 2, feedforward: 16}
+"""
+METHODS = ["transformer", "unlikelihood", "cringe_single"]
+ROWS = ["constant", "random", "backbone", *METHODS, "gold"]
+
+
+class Run(NamedTuple):
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+    results: Path
+    seconds: float
+
+    @property
+    def table(self) -> Path:
+        """The folder of the one table."""
+        (folder,) = (self.results / "tables").iterdir()
+        return folder
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return json.loads((self.table / "manifest.json").read_text(encoding="utf-8"))
+
+    @property
+    def scores(self) -> dict[str, Path]:
+        """The directory of each row's scores."""
+        return {row["name"]: self.results / row["scores"] for row in self.manifest["rows"]}
+
+
+def command(preset: Path, results: Path, *options: str, methods: str = "all") -> Run:
+    """Run ``python -m benchmarks.run`` on DECODE."""
+    start = time.perf_counter()
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.run", "--task", "decode", "--methods", methods),
+            *("--preset", str(preset), "--out", str(results), "--device", "cpu", *options),
+        ],
+        env=os.environ | {"PYTHONPATH": str(Path(benchmarks.__file__).parents[1])},
+        cwd=preset.parent,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert "Traceback" not in done.stderr
+    return Run(done.returncode, done.stdout, done.stderr, results, time.perf_counter() - start)
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("preset") / "micro.yaml"
+    path.write_text(MICRO, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Few dialogues in the official formats: to the command these are data like any other."""
+    folder = tmp_path_factory.mktemp("data")
+    synthetic.write_convai2(folder, seed=0, train_dialogues=40, valid_dialogues=6)
+    synthetic.write_decode(folder, seed=0, train=160, dev=30, test=30)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(preset: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run that the others are compared to."""
+    return command(preset, tmp_path_factory.mktemp("results") / "runs", "--data", str(data), "--jobs", "1")
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def tree(folder: Path) -> dict[str, tuple[bytes | None, int]]:
+    """Bytes and time of change of everything below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes() if path.is_file() else None, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+    }
+
+
+def outputs(results: Path) -> Mapping[str, bytes]:
+    """What law 4 wants equal to the byte: predictions, scores and tables; weights and replies, too, on one machine."""
+    names = {"predictions.jsonl", "scores.csv", "replies.jsonl", "report.json", "model.safetensors", "tokenizer.json"}
+    return {
+        path.relative_to(results).as_posix(): path.read_bytes()
+        for path in results.rglob("*")
+        if path.is_file() and (path.name in names or path.parent.parent.name == "tables")
+    }
+
+
+# What it says and writes
+
+
+def test_it_ends_well_and_prints_the_table_it_writes(run: Run) -> None:
+    assert run.code == 0, run.err
+    assert run.out == (run.table / "decode-micro.md").read_text(encoding="utf-8") + "\n"
+    assert f"written to {run.table}" in run.err
+    assert {path.name for path in run.table.iterdir()} == {
+        "decode-micro.md",
+        "decode-micro.csv",
+        "decode-micro.json",
+        "manifest.json",
+    }
+
+
+def test_the_table_has_all_rows_under_each_decoding(run: Run) -> None:
+    for section in run.out.split("### Decoding: ")[1:]:
+        table = section.split("\n### ")[0]
+        names = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:]
+        assert names == ROWS
+        assert "n/a" not in "".join(line for line in table.splitlines() if line.startswith("|"))
+    assert run.out.count("### Decoding: ") == 2
+
+
+def test_plain_lines_tell_how_far_it_is(run: Run) -> None:
+    """No terminal, no bars: a line for each stage, with its place among all."""
+    said = [line for line in run.err.splitlines() if line.startswith("[")]
+    assert len(said) == 19
+    assert said[0].startswith("[1/19] decode-")
+    assert said[-1].startswith("[19/19] decode-")
+    assert "\x1b" not in run.err + run.out
+
+
+def test_csv_and_json_hold_every_cell(run: Run) -> None:
+    cells = [row for row in rows(run.table / "decode-micro.csv") if row["table"] == "scores"]
+    content = json.loads((run.table / "decode-micro.json").read_text(encoding="utf-8"))
+    for section in content["sections"]:
+        assert [row["name"] for row in section["rows"]] == ROWS
+        for row in section["rows"]:
+            assert len(row["cells"]) == len(content["columns"])
+            assert all(cell["value"] is not None and cell["n"] == 8 for cell in row["cells"])
+    assert content["synthetic"] is False
+    assert len(cells) == 2 * len(ROWS) * len(content["columns"])
+    assert all(row["value"] and row["n"] == "8" for row in cells)
+    assert {row["generated_data"] for row in cells} == {"false"}
+
+
+def test_the_manifest_leads_from_the_table_to_its_runs(run: Run, data: Path) -> None:
+    manifest = run.manifest
+    assert [row["name"] for row in manifest["rows"]] == ROWS
+    assert manifest["generated_data"] is False
+    assert manifest["settings"]["training"]["updates"] == 10
+    assert len(manifest["data"]) == 5
+    assert all((data / path).exists() and len(digest) == 64 for path, digest in manifest["data"].items())
+    for folder in [run.results / manifest["judge"], *run.scores.values()]:
+        assert damage(folder) == []
+
+
+def test_every_directory_is_whole_and_nothing_is_left_over(run: Run) -> None:
+    folders = [path for path in run.results.iterdir() if path.name.startswith("decode-")]
+    assert len(folders) == 19
+    for folder in folders:
+        assert damage(folder) == []
+        assert {"DONE", "spec.json", "environment.json"} <= {path.name for path in folder.iterdir()}
+    assert not [path for path in run.results.rglob("*") if path.is_file() and path.parent.name.startswith(".")]
+    assert not list(run.results.rglob("*.pt")) + list(run.results.rglob("*.bin")) + list(run.results.rglob("*.pkl"))
+
+
+def test_predictions_and_scores_are_of_the_same_replies(run: Run) -> None:
+    for name, folder in run.scores.items():
+        predictions, scores = lines(folder / "predictions.jsonl"), rows(folder / "scores.csv")
+        references = name in ("constant", "random", "gold")
+        # 8 prompts of either set, for each of two decodings or of three references.
+        assert len(predictions) == len(scores) == 8 * 2 * (3 if references else 2)
+        for prediction, score in zip(predictions, scores, strict=True):
+            for key in ("row", "decoding", "prompts", "uid"):
+                assert prediction[key] == score[key]
+            assert bool(score["f1"]) == (score["prompts"] == "convai2")
+            assert bool(score["coherent"]) == (score["prompts"] == "decode")
+            assert isinstance(prediction["reply"], str)
+            assert prediction["gold"]
+        assert {score["decoding"] for score in scores} == ({"*"} if references else {"beam", "nucleus"})
+
+
+def test_every_row_answers_the_same_prompts(run: Run) -> None:
+    asked = {
+        name: {(record["prompts"], record["uid"]) for record in lines(folder / "predictions.jsonl")}
+        for name, folder in run.scores.items()
+    }
+    assert len(asked["gold"]) == 16
+    assert all(prompts == asked["gold"] for prompts in asked.values())
+
+
+def test_references_are_what_they_are_called(run: Run) -> None:
+    records = lines(run.scores["gold"] / "predictions.jsonl")
+    by_row = {row: [record for record in records if record["row"] == row] for row in ("constant", "random", "gold")}
+    assert len({record["reply"] for record in by_row["constant"]}) == 1
+    assert len({record["reply"] for record in by_row["random"]}) > 4
+    assert all(record["reply"] == record["gold"] for record in by_row["gold"])
+    scores = [row for row in rows(run.scores["gold"] / "scores.csv") if row["row"] == "gold" and row["f1"]]
+    assert {float(row["f1"]) for row in scores} == {1.0}
+
+
+def test_all_methods_had_one_budget(run: Run) -> None:
+    """Law 1, read from the ledgers that the table is made from."""
+    ledgers = {name: json.loads((run.scores[name] / "ledger.json").read_text()) for name in METHODS}
+    first = ledgers["transformer"]
+    assert first["training"]["updates"] == 10
+    assert first["training"]["examples"] == 80
+    assert all(first["training"]["target_tokens"][feedback] > 0 for feedback in ("positive", "negative", "unlabelled"))
+    for ledger in ledgers.values():
+        assert ledger["start"] == first["start"]
+        assert {name: ledger["training"][name] for name in EQUAL} == {name: first["training"][name] for name in EQUAL}
+        assert ledger["training"]["order_digest"]
+        for decoding in ("beam", "nucleus"):
+            assert ledger[f"generation {decoding}"]["examples"] == 16
+    backbone = json.loads((run.scores["backbone"] / "ledger.json").read_text())
+    assert "training" not in backbone
+
+
+def test_methods_are_not_all_the_same_model(run: Run) -> None:
+    weights = {next(run.results.glob(f"decode-{name}-s0-train-*")) / "model.safetensors" for name in METHODS}
+    weights |= {next(run.results.glob("decode-warmup-*")) / "model.safetensors"}
+    assert len({path.read_bytes() for path in weights}) == 4
+
+
+# Again
+
+
+def test_the_same_command_again_changes_no_byte(run: Run, preset: Path, data: Path) -> None:
+    before = tree(run.results)
+    again = command(preset, run.results, "--data", str(data), "--jobs", "1")
+    assert (again.code, again.out) == (0, run.out)
+    assert tree(run.results) == before
+    assert again.seconds < 5
+
+
+def test_side_by_side_or_one_after_the_other_makes_no_difference(
+    run: Run, preset: Path, data: Path, tmp_path: Path
+) -> None:
+    """Two equal runs in fresh folders; the second also orders its stages in another way."""
+    two = command(preset, tmp_path / "two", "--data", str(data), "--jobs", "2")
+    assert (two.code, two.out) == (0, run.out)
+    assert outputs(two.results) == outputs(run.results)
+    assert sum(name.endswith("predictions.jsonl") for name in outputs(run.results)) == 5
+
+
+def test_another_fresh_run_is_equal_to_the_byte(run: Run, preset: Path, data: Path, tmp_path: Path) -> None:
+    fresh = command(preset, tmp_path / "fresh", "--data", str(data), "--jobs", "1")
+    assert (fresh.code, fresh.out) == (0, run.out)
+    assert outputs(fresh.results) == outputs(run.results)
+
+
+def test_changed_data_are_other_data(run: Run, preset: Path, data: Path, tmp_path: Path) -> None:
+    """One byte in one file, and nothing of the old results is taken for the new."""
+    copy = tmp_path / "data"
+    for path in data.rglob("*"):
+        if path.is_file():
+            (copy / path.relative_to(data)).parent.mkdir(parents=True, exist_ok=True)
+            (copy / path.relative_to(data)).write_bytes(path.read_bytes())
+    before = command(preset, run.results, "--data", str(copy), "--dry-run").out
+    assert {line.split()[0] for line in before.splitlines()} == {"done"}
+    with (copy / "decode/decode_v0.1/dev.jsonl").open("a") as file:
+        file.write("\n")
+    after = command(preset, run.results, "--data", str(copy), "--dry-run").out
+    assert {line.split()[0] for line in after.splitlines()} == {"to"}
+
+
+def test_damaged_results_are_refused_in_one_sentence(run: Run, preset: Path, data: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(run.results, tmp_path / "copy")
+    scores = next((tmp_path / "copy").glob("decode-cringe_single-s0-scores-*"))
+    content = bytearray((scores / "scores.csv").read_bytes())
+    content[-3] ^= 1
+    (scores / "scores.csv").write_bytes(content)
+    refused = command(preset, tmp_path / "copy", "--data", str(data))
+    assert refused.code == 1
+    assert f"{scores.name}: scores.csv" in refused.err
+    assert "--force" in refused.err
+    assert not refused.out
+
+
+# What fails
+
+
+def test_a_method_that_fails_leaves_the_other_rows(run: Run, preset: Path, data: Path, tmp_path: Path) -> None:
+    """k is larger than the vocabulary: only the loss can know."""
+    import shutil
+
+    results = tmp_path / "results"
+    shutil.copytree(run.results, results)
+    shutil.rmtree(results / "tables")
+    failed = command(preset, results, "--data", str(data), "--jobs", "1", "--set", "cringe_single.k=100000")
+    assert failed.code == 1
+    assert "failed: decode-cringe_single-s0-train: ValueError: k must lie between 1 and " in failed.err
+    (log,) = (results / "failures").iterdir()
+    assert f"traceback in {log}" in failed.err
+    assert log.read_text().startswith("Traceback")
+    for what in ("beam", "nucleus", "scores"):
+        assert f"not tried, for what it needs failed: decode-cringe_single-s0-{what}" in failed.err
+    for section in failed.out.split("### Decoding: ")[1:]:
+        table = [line for line in section.split("\n### ")[0].splitlines() if line.startswith("|")]
+        assert [line.split("|")[1].strip() for line in table][2:] == ROWS
+        for line in table[2:]:
+            cells = line.split("|")
+            assert (cells[2].strip() == "n/a") == (cells[1].strip() == "cringe_single"), line
+    notes = failed.out.split("\n- ")[1:]
+    assert any("cringe_single" in note for note in notes), "the missing row is named under the table"
+    # The rest is what it was.
+    table = json.loads((failed.table / "decode-micro.json").read_text())
+    whole = json.loads((run.table / "decode-micro.json").read_text())
+    for section, other in zip(table["sections"], whole["sections"], strict=True):
+        for row, same in zip(section["rows"], other["rows"], strict=True):
+            if row["name"] == "cringe_single":
+                assert all(cell["value"] is None for cell in row["cells"])
+            else:
+                assert [cell["value"] for cell in row["cells"]] == [cell["value"] for cell in same["cells"]]
+
+
+# Generated data
+
+
+def test_generated_data_are_said_aloud_everywhere(preset: Path, tmp_path: Path) -> None:
+    """In the log, the title, the file names and every line of the CSV."""
+    cheap = [f"{key}=1" for key in ("prompts", "warmup.updates", "training.updates", "judge.turns_per_dialogue")]
+    spoken = command(preset, tmp_path / "runs", "--data", "synthetic", "--set", *cheap, methods="transformer")
+    assert spoken.code == 0, spoken.err
+    assert spoken.out.startswith("*** GENERATED DATA")
+    assert {path.name for path in spoken.table.iterdir()} == {
+        "decode-micro-synthetic.md",
+        "decode-micro-synthetic.csv",
+        "decode-micro-synthetic.json",
+        "manifest.json",
+    }
+    title, _, rest = (spoken.table / "decode-micro-synthetic.md").read_text().partition("\n")
+    assert "generated data" in title
+    assert "The data are generated" in rest
+    assert {row["generated_data"] for row in rows(spoken.table / "decode-micro-synthetic.csv")} == {"true"}
+    assert json.loads((spoken.table / "decode-micro-synthetic.json").read_text())["synthetic"] is True
+    assert spoken.manifest["generated_data"] is True

@@ -1,0 +1,450 @@
+"""From a command line to one configuration: presets, overrides, and every error at once, each with its next step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.config import RunConfig, resolve
+from benchmarks.errors import UsageError
+from benchmarks.presets import FOLDER, preset_entries
+from benchmarks.tasks import registry as tasks
+from cringe.specs import PretrainedBackbone, ScratchBackbone
+
+
+def configure(
+    *overrides: str, preset: str | Path = "tiny", methods: tuple[str, ...] = ("all",), **options
+) -> RunConfig:
+    return resolve(
+        **{"task": "decode", "method_names": methods, "preset": str(preset), "overrides": overrides} | options
+    )
+
+
+def problems(*overrides: str, **options) -> list[str]:
+    """The lines of the one error that these settings end in."""
+    with pytest.raises(UsageError) as caught:
+        configure(*overrides, **options)
+    lines = str(caught.value).split("\n")
+    assert all(line.strip() for line in lines), "an error must say something"
+    return lines
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+class StubTokenizer:
+    """As many tokens as a spec asks for; a trained one may have fewer."""
+
+    pad_token_id, eos_token_id = 0, 2
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def convert_tokens_to_ids(self, tokens: str | list[str]) -> int | list[int]:
+        return 3 if isinstance(tokens, str) else list(range(len(tokens)))
+
+
+# Presets
+
+
+@pytest.mark.parametrize("preset", ["tiny", "cpu", "small", "paper"])
+def test_every_preset_is_valid(preset: str) -> None:
+    config = configure(preset=preset)
+    assert config.preset == preset
+    assert config.task == "decode"
+    assert config.methods == tasks.load("decode").methods
+    assert set(config.decoding) == {"beam", "nucleus"}
+
+
+def test_presets_are_listed_by_size_each_with_a_sentence() -> None:
+    entries = preset_entries()
+    assert list(entries) == ["tiny", "cpu", "small", "paper"]
+    assert all(sentence.endswith(".") and len(sentence) > 20 for sentence in entries.values())
+    assert set(entries) == {path.stem for path in FOLDER.glob("*.yaml")}
+
+
+def test_prompts_and_seeds_are_the_ones_of_the_design() -> None:
+    sizes = {name: (configure(preset=name).prompts, len(configure(preset=name).seeds)) for name in preset_entries()}
+    assert sizes == {"tiny": (250, 1), "cpu": (500, 3), "small": (500, 3), "paper": (None, 3)}
+    assert isinstance(configure(preset="paper").backbone, PretrainedBackbone)
+    assert configure(preset="paper").backbone.name == "facebook/blenderbot-400M-distill"
+
+
+@pytest.mark.parametrize(("preset", "low", "high"), [("tiny", 0.2e6, 0.5e6), ("cpu", 1e6, 2e6)])
+def test_parameter_counts(preset: str, low: float, high: float) -> None:
+    """Issue 2: tiny has 0.2 to 0.5 million weights, cpu 1 to 2 million, BlenderBot's architecture."""
+    from cringe.backbones import Seq2SeqBackbone
+
+    spec = configure(preset=preset).backbone
+    assert isinstance(spec, ScratchBackbone)
+    backbone = Seq2SeqBackbone.build(spec, StubTokenizer(spec.vocabulary), seed=0)
+    assert backbone.model.config.model_type == "blenderbot"
+    assert low <= backbone.parameters <= high
+
+
+@pytest.mark.parametrize("preset", ["tiny", "cpu", "small", "paper"])
+def test_decodings_follow_the_released_evaluation(preset: str) -> None:
+    beam, nucleus = (configure(preset=preset).decoding[name] for name in ("beam", "nucleus"))
+    assert (beam.beams, beam.min_new_tokens, beam.no_repeat_ngram, beam.no_context_ngram) == (10, 20, 3, 3)
+    assert (nucleus.strategy, nucleus.top_p) == ("nucleus", 0.9)
+
+
+# --set, methods, seeds
+
+
+def test_set_reaches_into_nested_settings_and_leaves_the_rest() -> None:
+    plain, changed = configure(), configure("training.updates=7", "decoding.beam.beams=4", "prompts=null")
+    assert changed.training == plain.training.model_copy(update={"updates": 7})
+    assert changed.decoding["beam"] == plain.decoding["beam"].model_copy(update={"beams": 4})
+    assert changed.decoding["nucleus"] == plain.decoding["nucleus"]
+    assert changed.prompts is None
+    assert (changed.warmup, changed.judge, changed.settings) == (plain.warmup, plain.judge, plain.settings)
+
+
+def test_the_last_of_two_settings_counts() -> None:
+    assert configure("training.updates=7", "training.updates=9").training.updates == 9
+
+
+def test_a_method_is_set_with_and_without_the_prefix() -> None:
+    plain = configure().settings
+    for key in ("cringe_single.alpha", "methods.cringe_single.alpha"):
+        settings = configure(f"{key}=2.5", f"{key.replace('alpha', 'k')}=3").settings
+        assert settings["cringe_single"] == plain["cringe_single"].model_copy(update={"alpha": 2.5, "k": 3})
+        assert settings["unlikelihood"] == plain["unlikelihood"]
+
+
+def test_methods_not_asked_for_may_be_set_too() -> None:
+    assert configure("cringe_single.alpha=2", methods=("transformer",)).methods == ("transformer",)
+
+
+def test_tasks_and_methods_go_by_alias(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert configure(task="contradiction").task == "decode"
+    from cringe.methods import registry
+
+    known = registry.entries()
+    known["cringe_single"] = known["cringe_single"]._replace(aliases=("contrast",))
+    monkeypatch.setattr(registry, "entries", lambda: known)
+    config = configure("contrast.alpha=3", "methods.contrast.k=2", methods=("contrast",))
+    assert config.methods == ("cringe_single",)
+    assert (config.settings["cringe_single"].alpha, config.settings["cringe_single"].k) == (3, 2)
+
+
+def test_methods_keep_their_order_and_come_once() -> None:
+    config = configure(methods=("cringe_single", "transformer", "cringe_single"))
+    assert config.methods == ("cringe_single", "transformer")
+    assert configure(methods=("unlikelihood", "all")).methods == ("unlikelihood", "transformer", "cringe_single")
+
+
+def test_seeds() -> None:
+    assert configure().seeds == (0,)
+    assert configure(seeds=[3, 1, 3]).seeds == (3, 1)
+    assert configure("seeds=[4, 5]").seeds == (4, 5)
+    assert configure("seeds=[4, 5]", seeds=[6]).seeds == (6,)
+    assert problems("seeds=[]")[0].startswith("seeds: ")
+    assert problems("seeds=[one]")[0].startswith("seeds.0: ")
+
+
+def test_a_seed_named_twice_in_a_preset_is_not_two_seeds() -> None:
+    """Two equal rows would pass for two seeds and narrow the intervals."""
+    try:
+        assert configure("seeds=[0, 0]").seeds == (0,)
+    except UsageError as error:
+        assert "seeds" in str(error)  # noqa: PT017 - refusing is as good
+
+
+def test_a_negative_seed_is_refused_wherever_it_is_named() -> None:
+    assert problems("seeds=[-1]")[0].startswith("seeds")
+
+
+def test_a_configuration_is_frozen_and_goes_through_json() -> None:
+    config = configure("cringe_single.alpha=2")
+    with pytest.raises(ValueError, match="frozen"):
+        config.threads = 2
+    assert config.model_dump(mode="json")["training"]["updates"] == config.training.updates
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "decod"}, "no task 'decod'; did you mean 'decode'? known: contradiction, decode"),
+        ({"methods": ("transfomer",)}, "no method 'transfomer'; did you mean 'transformer'? known: "),
+        ({"methods": ("cringe",)}, "no method 'cringe'; did you mean 'cringe_single'? known: "),
+        ({"preset": "tinny"}, "no preset 'tinny'; did you mean 'tiny'? known: cpu, paper, small, tiny, or a YAML file"),
+        ({"preset": "zzzzzz"}, "no preset 'zzzzzz'; known: cpu, paper, small, tiny, or a YAML file"),
+    ],
+)
+def test_wrong_names_get_a_suggestion(options: dict[str, object], message: str) -> None:
+    (line,) = problems(**options)
+    assert line.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.updaets=3", "training.updaets: no such setting; did you mean 'updates'? known: batch_size, "),
+        ("warmup.lr=3", "warmup.lr: no such setting; "),
+        ("backbone.widht=3", "backbone.widht: no such setting; did you mean 'width'? known: decoder_layers, "),
+        ("decoding.beam.beems=3", "decoding.beam.beems: no such setting; did you mean 'beams'? known: "),
+        ("judge.epoch=3", "judge.epoch: no such setting; did you mean 'epochs'? known: "),
+        ("cringe_single.alhpa=3", "cringe_single.alhpa: no such setting; did you mean 'alpha'? known: alpha, "),
+        ("methods.cringle_single.k=3", "no method 'cringle_single'; did you mean 'cringe_single'? known: "),
+        ("trainig.updates=3", "trainig: no such setting; did you mean 'training'? known: backbone, decoding, "),
+    ],
+)
+def test_wrong_keys_get_a_suggestion_from_where_they_stand(override: str, message: str) -> None:
+    (line,) = problems(override)
+    assert line.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "found"),
+    [
+        ("training.updates=many", "training.updates: ", "(found 'many')"),
+        ("training.updates=-1", "training.updates: ", "(found -1)"),
+        ("training.updates=1.5", "training.updates: ", "(found 1.5)"),
+        ("training.learning_rate=0", "training.learning_rate: ", "(found 0)"),
+        ("training.schedule=cosine", "training.schedule: Input should be 'linear' or 'constant' ", "(found 'cosine')"),
+        ("training=5", "training: ", "(found 5)"),
+        ("training.updates.deep=5", "training.updates: ", "(found {'deep': 5})"),
+        ("backbone=null", "backbone: ", "(found None)"),
+        ("backbone.kind=foo", "backbone: ", "'scratch', 'pretrained'"),
+        ("backbone.width=81", "backbone: width 81 is not a multiple of heads 4 ", "(found {"),
+        ("decoding.nucleus.beams=3", "decoding.nucleus: strategy nucleus does not go with beams 3 ", "(found {"),
+        ("decoding.beam.max_new_tokens=5", "decoding.beam: min_new_tokens 20 is above max_new_tokens 5 ", "(found {"),
+        ("threads=0", "threads: ", "(found 0)"),
+        ("prompts=0", "prompts: ", "(found 0)"),
+        ("cringe_single.k=0", "cringe_single.k: ", "(found 0)"),
+        ("cringe_single.alpha=-1", "cringe_single.alpha: ", "(found -1)"),
+        ("cringe_single=3", "cringe_single", "(found 3)"),
+        ("methods=5", "methods: holds 5", "hyper-parameters by method"),
+        ("training.updates=[", "--set training.updates=[: the value is not YAML", ""),
+        ("training.updates", "--set training.updates: not of the form key=value", "training.updates=100"),
+        ("=3", "--set =3: not of the form key=value", ""),
+        ("a..b=3", "--set a..b=3: not of the form key=value", ""),
+    ],
+)
+def test_wrong_values_are_named_with_what_was_found(override: str, key: str, found: str) -> None:
+    (line,) = problems(override)
+    assert line.startswith(key)
+    assert found in line
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.learning_rate=.inf",
+        "training.weight_decay=.inf",
+        "training.clip_norm=.nan",
+        "decoding.beam.length_penalty=.nan",
+        "cringe_single.alpha=.inf",
+        "unlikelihood.alpha=.nan",
+    ],
+)
+def test_numbers_must_be_finite(override: str) -> None:
+    """They go into a key as JSON, which knows neither infinity nor NaN."""
+    assert problems(override)[0].startswith(override.split("=")[0])
+
+
+@pytest.mark.parametrize("override", ["task=fits", "preset=cpu", "settings.cringe_single.alpha=2"])
+def test_what_has_an_option_of_its_own_is_not_ignored_in_set(override: str) -> None:
+    """A setting that has no effect must not be taken in silence."""
+    assert override.split("=")[0].split(".")[0] in problems(override)[0]
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "*", ""])
+def test_the_name_of_a_decoding_goes_into_file_names(name: str, tmp_path: Path) -> None:
+    """The star is taken, too: it stands for replies that were not decoded."""
+    preset = write(
+        tmp_path / "mine.yaml",
+        f'extends: tiny\ndecoding:\n  "{name}": {{strategy: greedy, max_new_tokens: 4}}\n',
+    )
+    assert any(line.startswith("decoding") for line in problems(preset=preset))
+
+
+def test_a_run_without_any_decoding_is_refused() -> None:
+    assert any(line.startswith("decoding") for line in problems("decoding={}"))
+
+
+def test_a_batch_must_hold_whole_shares() -> None:
+    """DECODE's mixture is 2 : 1 : 1; the warm-up strikes labels out and has 1 : 1."""
+    assert problems("training.batch_size=6", "warmup.batch_size=5") == [
+        "training.batch_size: a batch of 6 cannot be cut 2 : 1 : 1; take a multiple of 4",
+        "warmup.batch_size: a batch of 5 cannot be cut 1 : 1; take a multiple of 2",
+    ]
+    assert configure("training.batch_size=4", "warmup.batch_size=2").training.batch_size == 4
+
+
+def test_all_errors_come_at_once() -> None:
+    lines = problems(
+        "training.updaets=3",
+        "threads=0",
+        "cringe_single.k=0",
+        "unlikelihood.gamma=1",
+        "decoding.beam.strategy=best",
+        "nonsense",
+        task="decod",
+        methods=("transformr", "unlikelihod"),
+    )
+    starts = (
+        "no task 'decod'",
+        "no method 'transformr'",
+        "no method 'unlikelihod'",
+        "--set nonsense",
+        "cringe_single.k",
+        "unlikelihood.gamma",
+        "threads",
+        "training.updaets",
+        "decoding.beam.strategy",
+    )
+    for start in starts:
+        assert sum(line.startswith(start) for line in lines) == 1, start
+    assert len(lines) == len(starts)
+
+
+def test_a_bad_batch_is_told_together_with_what_else_is_wrong() -> None:
+    lines = problems("threads=0", "training.batch_size=6")
+    assert [line.split(":")[0] for line in lines] == ["threads", "training.batch_size"]
+
+
+def test_an_error_of_a_preset_does_not_hide_those_of_names() -> None:
+    lines = problems(preset="tinny", task="decod", methods=("transfomer",))
+    assert [line.split("'")[0] for line in lines] == ["no task ", "no preset ", "no method "]
+
+
+def test_long_values_are_cut_short_in_messages() -> None:
+    (line,) = problems(f"training.updates={'x' * 5000}")
+    assert len(line) < 400
+
+
+# Presets of one's own
+
+
+def test_a_file_extends_a_preset_by_name(tmp_path: Path) -> None:
+    text = "extends: cpu\nseeds: [7]\ntraining: {updates: 3}\nmethods: {cringe_single: {k: 2}}\n"
+    config = configure(preset=write(tmp_path / "mine.yaml", text))
+    base = configure(preset="cpu")
+    assert config.preset == "mine"
+    assert config.seeds == (7,)
+    assert config.training == base.training.model_copy(update={"updates": 3})
+    assert config.settings["cringe_single"] == base.settings["cringe_single"].model_copy(update={"k": 2})
+    assert (config.backbone, config.decoding, config.judge) == (base.backbone, base.decoding, base.judge)
+
+
+def test_set_goes_over_a_file(tmp_path: Path) -> None:
+    preset = write(tmp_path / "mine.yml", "extends: tiny\nmethods: {cringe_single: {k: 2, alpha: 3}}\n")
+    config = configure("cringe_single.k=4", preset=preset)
+    assert (config.settings["cringe_single"].alpha, config.settings["cringe_single"].k) == (3, 4)
+
+
+def test_a_file_extends_another_by_a_path_relative_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "base.yaml", "extends: tiny\nprompts: 11\nthreads: 2\n")
+    write(tmp_path / "deep" / "middle.yaml", "extends: ../base.yaml\nthreads: 3\n")
+    top = write(tmp_path / "deep" / "top.yaml", "extends: middle.yaml\nseeds: [5]\n")
+    monkeypatch.chdir("/")
+    config = configure(preset=top)
+    assert (config.prompts, config.threads, config.seeds, config.preset) == (11, 3, (5,), "top")
+
+
+def test_a_file_of_the_name_of_a_preset_does_not_shadow_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "tiny", "seeds: [9]\n")
+    monkeypatch.chdir(tmp_path)
+    assert configure().seeds == (0,)
+
+
+def test_a_whole_file_needs_no_base(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole.yaml", (FOLDER / "tiny.yaml").read_text(encoding="utf-8"))
+    assert configure(preset=whole) == configure().model_copy(update={"preset": "whole"})
+
+
+def test_what_a_file_leaves_out_is_named(tmp_path: Path) -> None:
+    lines = problems(preset=write(tmp_path / "mine.yaml", "seeds: [0]\n"))
+    missing = {"threads", "backbone", "warmup", "training", "decoding", "judge"}
+    assert set(lines) == {f"{name}: not set, and it has no default" for name in missing}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "holds a list, not settings by name"),
+        ("just words", "holds a str, not settings by name"),
+        ("", "holds a NoneType, not settings by name"),
+        ("a: [1, 2\n", "cannot be read (while parsing a flow sequence"),
+        ("a: \x01", "cannot be read ("),
+        ("extends: tinny\n", "no preset 'tinny'; did you mean 'tiny'?"),
+        ("extends: gone.yaml\n", "gone.yaml: cannot be read ("),
+        ("extends: [tiny]\n", "no preset '['tiny']'"),
+        ("extends: tiny\nmethods: 5\n", "methods: holds 5, not hyper-parameters by method"),
+        ("extends: tiny\nmethods: {cringe_single: 5}\n", "cringe_single"),
+    ],
+)
+def test_bad_files_each_have_their_message(text: str, message: str, tmp_path: Path) -> None:
+    (line,) = problems(preset=write(tmp_path / "mine.yaml", text))
+    assert message in line
+
+
+def test_an_empty_mapping_says_what_is_not_set(tmp_path: Path) -> None:
+    assert any(
+        "training" in line or "mine.yaml" in line for line in problems(preset=write(tmp_path / "mine.yaml", "{}"))
+    )
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00seeds")
+    (line,) = problems(preset=tmp_path / "mine.yaml")
+    assert "cannot be read (" in line
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    assert "cannot be read (" in problems(preset=tmp_path / "gone.yaml")[0]
+    assert "cannot be read (" in problems(preset=tmp_path / "folder.yaml")[0]
+    assert "or a YAML file" in problems(preset=tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a.yaml": "a.yaml"},
+        {"a.yaml": "b.yaml", "b.yaml": "a.yaml"},
+        {"a.yaml": "deep/b.yaml", "deep/b.yaml": "../a.yaml"},
+    ],
+)
+def test_cycles_end_and_are_named(files: dict[str, str], tmp_path: Path) -> None:
+    for name, base in files.items():
+        write(tmp_path / name, f"extends: {base}\nseeds: [1]\n")
+    lines = problems(preset=tmp_path / "a.yaml")
+    assert any("extends itself" in line and "→" in line for line in lines)
+    assert all(len(line) < 1000 for line in lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['TARGET']]\n",
+        "seeds: !!python/object/apply:os.system ['touch TARGET']\n",
+        "seeds: !!python/name:os.system\n",
+    ],
+)
+def test_no_code_in_a_file_is_run(text: str, tmp_path: Path) -> None:
+    target = tmp_path / "touched"
+    (line,) = problems(preset=write(tmp_path / "mine.yaml", text.replace("TARGET", str(target))))
+    assert "cannot be read (could not determine a constructor for the tag" in line
+    (line,) = problems(f"seeds=!!python/object/apply:os.system ['touch {target}']")
+    assert "the value is not YAML" in line
+    assert not target.exists()
+
+
+def test_every_error_is_one_of_usage() -> None:
+    with pytest.raises(UsageError) as caught:
+        configure("training.updates=x")
+    assert caught.value.exit_code == 2

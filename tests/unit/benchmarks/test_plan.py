@@ -1,0 +1,502 @@
+"""Keys: what changes an output changes the key, nothing else does; shared work is planned once, parents first."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from benchmarks import plan as planning
+from benchmarks.config import resolve
+from benchmarks.plan import Plan, Stage, canonical, make_plan, package_versions, source_digest
+
+DATA = {"ConvAI2/train_self_original_no_cands.txt": "ab" * 32, "decode/decode_v0.1/train.jsonl": "cd" * 32}
+
+
+def planned(
+    *overrides: str,
+    fingerprint: Mapping[str, str] | None = DATA,
+    device: str = "cpu",
+    methods: tuple[str, ...] = ("all",),
+    **options,
+) -> Plan:
+    config = resolve(**{"task": "decode", "method_names": methods, "overrides": overrides} | options)
+    return make_plan(config, fingerprint=fingerprint, device=device)
+
+
+def keys(plan: Plan) -> dict[str, str]:
+    """Key by label."""
+    labels = {stage.label.removeprefix("decode-"): stage.key for stage in plan.stages}
+    assert len(labels) == len(plan.stages), "labels tell the stages of a plan apart"
+    return labels
+
+
+def changed(before: Plan, after: Plan) -> set[str]:
+    """Labels of the stages of both plans whose keys differ."""
+    old, new = keys(before), keys(after)
+    return {label for label in old.keys() & new.keys() if old[label] != new[label]}
+
+
+def of_methods(*methods: str, seed: int = 0) -> set[str]:
+    """All that comes after the training of these methods, training included."""
+    return {f"{name}-s{seed}-{what}" for name in methods for what in ("train", "beam", "nucleus", "scores")}
+
+
+METHODS = ("transformer", "unlikelihood", "cringe_single")
+SCORES = {f"{row}-s0-scores" for row in ("backbone", *METHODS)} | {"references-scores"}
+BACKBONE = {"backbone-beam", "backbone-s0-nucleus", "backbone-s0-scores"}
+
+
+# The graph
+
+
+def test_the_stages_of_a_plan() -> None:
+    expected = {"warmup", "judge", "references", "references-scores"} | BACKBONE | of_methods(*METHODS)
+    assert set(keys(planned())) == expected
+    assert set(keys(planned(fingerprint=None))) == expected | {"data"}
+
+
+def test_parents_come_before_children_and_every_stage_once() -> None:
+    for plan in (planned(), planned(fingerprint=None, seeds=[0, 1, 2])):
+        done: set[str] = set()
+        for stage in plan.stages:
+            assert {parent.key for parent in stage.parents.values()} <= done, stage.label
+            assert stage.key not in done
+            done.add(stage.key)
+        assert {row.scores.key for row in plan.rows} | {plan.judge.key} <= done
+
+
+def test_rows_stand_in_the_order_of_the_table() -> None:
+    plan = planned(seeds=[3, 1], methods=("cringe_single", "transformer"))
+    assert [(row.name, row.kind, row.seed) for row in plan.rows] == [
+        ("constant", "floor", 0),
+        ("random", "floor", 0),
+        ("backbone", "backbone", 3),
+        ("backbone", "backbone", 1),
+        ("cringe_single", "method", 3),
+        ("cringe_single", "method", 1),
+        ("transformer", "method", 3),
+        ("transformer", "method", 1),
+        ("gold", "ceiling", 0),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["warmup", "judge", "references", "synthesize"])
+def test_what_is_shared_is_done_once(kind: str) -> None:
+    plan = planned(fingerprint=None, seeds=[0, 1, 2])
+    assert [stage.kind for stage in plan.stages].count(kind) == 1
+
+
+def test_every_method_starts_from_the_warmup_and_is_scored_by_it_and_the_judge() -> None:
+    plan = planned(seeds=[0, 1])
+    warmup = next(stage for stage in plan.stages if stage.kind == "warmup")
+    for stage in plan.stages:
+        if stage.kind == "train":
+            assert stage.parents == {"model": warmup}
+        if stage.kind == "score":
+            assert (stage.parents["model"], stage.parents["judge"]) == (warmup, plan.judge)
+    for row in plan.rows:
+        if row.kind == "method":
+            trained = row.scores.parents["training"]
+            assert (trained.settings["method"], trained.settings["seed"]) == (row.name, row.seed)
+            assert all(
+                row.scores.parents[f"replies-{name}"].parents["model"] is trained for name in ("beam", "nucleus")
+            )
+
+
+def test_the_backbone_is_decoded_by_beam_once_and_sampled_for_every_seed() -> None:
+    labels = keys(planned(seeds=[0, 1, 2]))
+    assert [label for label in labels if re.fullmatch("backbone.*beam", label)] == ["backbone-beam"]
+    sampled = [f"backbone-s{seed}-nucleus" for seed in (0, 1, 2)]
+    assert [label for label in labels if re.fullmatch("backbone.*nucleus", label)] == sampled
+    assert len({labels[label] for label in sampled}) == 3
+
+
+def test_methods_are_sampled_with_the_seed_that_they_were_trained_with() -> None:
+    plan = planned(seeds=[0, 1])
+    for stage in plan.stages:
+        if stage.kind == "generate" and "model" in stage.parents and stage.parents["model"].kind == "train":
+            sampled = stage.settings["decoding"]["strategy"] == "nucleus"
+            expected = stage.parents["model"].settings["seed"] if sampled else None
+            assert stage.settings.get("seed") == expected
+
+
+def test_generated_data_are_a_parent_of_everything_and_named() -> None:
+    plan = planned(fingerprint=None)
+    assert plan.synthetic
+    assert plan.name == "decode-tiny-synthetic"
+    assert all("data" in stage.parents for stage in plan.stages if stage.kind != "synthesize")
+    real = planned()
+    assert not real.synthetic
+    assert real.name == "decode-tiny"
+    assert real.fingerprint == DATA
+    assert all("data" not in stage.parents for stage in real.stages)
+
+
+# Keys
+
+
+def test_equal_configurations_have_equal_keys() -> None:
+    assert keys(planned()) == keys(planned())
+    assert planned().key == planned().key
+    assert keys(planned()) == keys(planned(fingerprint=dict(reversed(DATA.items()))))
+    assert keys(planned("training.learning_rate=0.0005")) == keys(planned("training.learning_rate=5.0e-4"))
+
+
+def test_a_key_does_not_depend_on_what_else_is_in_the_table() -> None:
+    alone, among = keys(planned(methods=("cringe_single",), seeds=[1])), keys(planned(seeds=[0, 1, 2]))
+    assert alone.items() <= among.items()
+
+
+def test_the_name_of_a_preset_is_in_no_key(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("extends: tiny\n")
+    plan = planned(preset=str(tmp_path / "other.yaml"))
+    assert keys(plan) == keys(planned())
+    assert plan.name == "decode-other"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.updates=7",
+        "training.batch_size=16",
+        "training.micro_batch_size=4",
+        "training.learning_rate=0.1",
+        "training.warmup_updates=1",
+        "training.schedule=constant",
+        "training.clip_norm=2",
+        "training.weight_decay=0.1",
+        "training.reduction=separate",
+        "training.precision=bf16",
+    ],
+)
+def test_training_settings_change_training_and_what_follows(override: str) -> None:
+    assert changed(planned(), planned(override)) == of_methods(*METHODS)
+
+
+def test_every_training_setting_is_covered_above() -> None:
+    from cringe.specs import TrainingSettings
+
+    (parameters,) = (
+        mark.args[1]
+        for mark in test_training_settings_change_training_and_what_follows.pytestmark
+        if mark.name == "parametrize"
+    )
+    assert {text.split("=")[0].removeprefix("training.") for text in parameters} == set(TrainingSettings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("override", "method"),
+    [
+        ("cringe_single.alpha=7", "cringe_single"),
+        ("cringe_single.k=2", "cringe_single"),
+        ("cringe_single.detach_positive=true", "cringe_single"),
+        ("unlikelihood.alpha=7", "unlikelihood"),
+    ],
+)
+def test_hyperparameters_change_their_method_alone(override: str, method: str) -> None:
+    assert changed(planned(), planned(override)) == of_methods(method)
+
+
+@pytest.mark.parametrize("override", ["warmup.updates=7", "backbone.width=88", "backbone.lowercase=false"])
+def test_the_backbone_changes_all_but_judge_and_references(override: str) -> None:
+    everything = set(keys(planned()))
+    assert changed(planned(), planned(override)) == everything - {"judge", "references"}
+
+
+@pytest.mark.parametrize(
+    ("override", "decoding"),
+    [
+        ("decoding.beam.beams=4", "beam"),
+        ("decoding.beam.length_penalty=1", "beam"),
+        ("decoding.beam.no_context_ngram=0", "beam"),
+        ("decoding.nucleus.top_p=0.8", "nucleus"),
+        ("decoding.nucleus.max_new_tokens=9", "nucleus"),
+    ],
+)
+def test_a_decoding_changes_its_replies_and_their_scores(override: str, decoding: str) -> None:
+    replies = {f"{name}-s0-{decoding}" for name in METHODS}
+    replies |= {"backbone-beam" if decoding == "beam" else "backbone-s0-nucleus"}
+    assert changed(planned(), planned(override)) == replies | (SCORES - {"references-scores"})
+
+
+def test_the_judge_changes_scores() -> None:
+    assert changed(planned(), planned("judge.epochs=9")) == {"judge"} | SCORES
+
+
+def test_prompts_change_replies_and_scores() -> None:
+    everything = set(keys(planned()))
+    kept = {"warmup", "judge"} | {f"{name}-s0-train" for name in METHODS}
+    assert changed(planned(), planned("prompts=9")) == everything - kept
+
+
+def test_another_seed_is_another_training_from_the_same_start() -> None:
+    zero, one = keys(planned(seeds=[0])), keys(planned(seeds=[1]))
+    shared = {"warmup", "judge", "references", "references-scores", "backbone-beam"}
+    assert {label for label in zero if zero.get(label) == one.get(label)} == shared
+    assert not set(zero.values()) & {key for label, key in one.items() if label not in shared}
+
+
+def test_threads_change_all_that_computes() -> None:
+    everything = set(keys(planned(fingerprint=None)))
+    same = {"data", "references"}  # text alone
+    assert changed(planned(fingerprint=None), planned("threads=2", fingerprint=None)) == everything - same
+
+
+def test_the_device_changes_all_that_computes() -> None:
+    everything = set(keys(planned(fingerprint=None)))
+    after = planned(fingerprint=None, device="cuda")
+    assert changed(planned(fingerprint=None), after) == everything - {"data", "references"}
+    assert changed(after, planned("threads=2", fingerprint=None, device="cuda")) == set()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {**DATA, "decode/decode_v0.1/train.jsonl": "ce" * 32},
+        {**DATA, "decode/decode_v0.1/rct.jsonl": "ef" * 32},
+        {"elsewhere.txt": "ab" * 32, "decode/decode_v0.1/train.jsonl": "cd" * 32},
+        None,
+    ],
+)
+def test_the_data_change_everything(other: dict[str, str] | None) -> None:
+    assert changed(planned(), planned(fingerprint=other)) == set(keys(planned()))
+
+
+def test_the_key_of_a_plan_follows_its_rows() -> None:
+    assert planned().key != planned("prompts=9").key
+    assert planned().key != planned(methods=("transformer",)).key
+    assert planned().key != planned(seeds=[0, 1]).key
+
+
+def test_versions_are_in_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = planned()
+    assert {"python", "torch", "transformers", "tokenizers"} <= package_versions().keys()
+    assert all(stage.identity["versions"] == package_versions() for stage in before.stages)
+    for package in ("torch", "transformers", "tokenizers"):
+        monkeypatch.setattr(
+            planning, "package_versions", lambda package=package: {**package_versions(), package: "0.0.0"}
+        )
+        assert changed(before, planned()) == set(keys(before))
+
+
+def test_package_versions_asks_for_each_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    package_versions.cache_clear()
+    monkeypatch.setattr(planning, "version", lambda package: f"version of {package}")
+    try:
+        assert package_versions()["torch"] == "version of torch"
+        assert set(package_versions()) == {"python", *planning.KEYED_PACKAGES}
+    finally:
+        package_versions.cache_clear()
+
+
+def test_an_identity_is_json_and_names_what_was_asked() -> None:
+    for stage in planned(fingerprint=None).stages:
+        assert canonical(stage.identity)
+        assert re.fullmatch("[0-9a-f]{64}", stage.key)
+        assert stage.folder == f"{stage.label}-{stage.key[:12]}"
+        assert stage.identity["parents"] == {name: parent.key for name, parent in stage.parents.items()}
+
+
+def test_canonical_json_knows_no_nan() -> None:
+    assert canonical({"b": 1, "a": [0.5, None, "é"]}) == b'{"a":[0.5,null,"\\u00e9"],"b":1}'
+    with pytest.raises(ValueError, match="not JSON"):
+        canonical(float("nan"))
+
+
+def test_the_settings_of_a_training_hold_the_whole_specs() -> None:
+    """What is left at its default is in the key, too: a default that changes must not find old results."""
+    plan = planned()
+    train = next(stage for stage in plan.stages if stage.label.endswith("cringe_single-s0-train"))
+    assert train.settings["training"] == plan.config.training.model_dump()
+    assert train.settings["hyperparameters"] == plan.config.settings["cringe_single"].model_dump()
+    assert train.settings["task"] == "decode"
+
+
+# Source
+
+Digest = Callable[..., str]
+
+
+@pytest.fixture
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Writes modules of a package ``ours``; ``digest()`` sees them as they are on disk."""
+    monkeypatch.setattr(planning, "OUR_PACKAGES", ("ours",))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "ours" / "inner").mkdir(parents=True)
+    for folder in ("ours", "ours/inner"):
+        (tmp_path / folder / "__init__.py").write_text("")
+
+    def write(name: str, code: str) -> None:
+        (tmp_path / "ours" / f"{name}.py").write_text(code, encoding="utf-8")
+
+    yield write
+    for name in [name for name in sys.modules if name.split(".")[0] == "ours"]:
+        del sys.modules[name]
+    planning._parse.cache_clear()
+    source_digest.cache_clear()
+
+
+def digest(*modules: str) -> str:
+    planning._parse.cache_clear()
+    source_digest.cache_clear()
+    importlib.invalidate_caches()
+    return source_digest(*modules)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import ours.far",
+        "from ours import far",
+        "from ours.far import VALUE",
+        "import ours.far as other, os",
+        "def late():\n    from ours.far import VALUE\n    return VALUE",
+        "import typing\nif typing.TYPE_CHECKING:\n    from ours.far import VALUE",
+        "from ours.near import something",
+        "from ours.inner.middle import something",
+    ],
+)
+def test_code_of_what_is_imported_however_far_is_in_the_digest(statement: str, sources) -> None:
+    sources("top", f"{statement}\n")
+    sources("near", "import ours.far\nsomething = 1\n")
+    sources("inner/middle", "def f():\n    import ours.near\nsomething = 1\n")
+    sources("far", "VALUE = 1\n")
+    before = digest("ours.top")
+    assert digest("ours.top") == before
+    sources("far", "VALUE = 2\n")
+    assert digest("ours.top") != before
+    sources("far", "VALUE = 1\n")
+    assert digest("ours.top") == before
+
+
+def test_code_that_is_not_imported_is_not(sources) -> None:
+    sources("top", "import json\nVALUE = 'import ours.far'\n")
+    sources("far", "VALUE = 1\n")
+    before = digest("ours.top")
+    sources("far", "VALUE = 2\n")
+    assert digest("ours.top") == before
+
+
+PLAIN = "class A:\n    x: int = 1\n    def f(self):\n        return 1\nasync def g():\n    pass\n"
+DRESSED = '''"""A module."""
+# A comment.
+class A:
+    """A class."""
+
+    x: int = 1  # why
+    """An attribute."""
+
+    def f(self):
+        """A method."""
+        return (1)
+
+
+async def g():
+    """A coroutine."""
+    pass
+'''
+
+
+def test_comments_docstrings_and_layout_are_not_code(sources) -> None:
+    sources("top", PLAIN)
+    before = digest("ours.top")
+    sources("top", DRESSED)
+    assert digest("ours.top") == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("return 1", "return 2"), ("x: int = 1", "x: int = 2"), ("self", "this"), ("pass", "return 'text'")],
+)
+def test_a_small_change_of_code_is_noticed(old: str, new: str, sources) -> None:
+    sources("top", PLAIN)
+    before = digest("ours.top")
+    sources("top", PLAIN.replace(old, new))
+    assert digest("ours.top") != before
+
+
+def test_modules_that_import_each_other(sources) -> None:
+    sources("top", "import ours.far\n")
+    sources("far", "import ours.top\nVALUE = 1\n")
+    before = digest("ours.top")
+    assert digest("ours.far") == before
+    sources("far", "import ours.top\nVALUE = 2\n")
+    assert digest("ours.top") != before
+
+
+def test_a_package_counts_with_its_own_code(sources) -> None:
+    sources("top", "from ours.inner import VALUE\n")
+    sources("inner/__init__", "VALUE = 1\n")
+    before = digest("ours.top")
+    sources("inner/__init__", "VALUE = 2\n")
+    assert digest("ours.top") != before
+
+
+def test_a_module_that_is_not_there_is_an_error(sources) -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"no source for ours\.gone"):
+        digest("ours.gone")
+
+
+def stage_sources(kind: str, *modules: str) -> set[str]:
+    """Names of our modules that a kind of stage depends on."""
+    waiting, seen = [f"benchmarks.stages.{kind}", *modules], set()
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting += planning._parse(module)[1]
+    return seen
+
+
+def test_stages_depend_on_the_code_that_they_run() -> None:
+    train = stage_sources("train")
+    assert {"cringe.trainer", "cringe.backbones", "cringe.data", "cringe.seeding", "cringe.checkpoint"} <= train
+    assert {"cringe.generation", "cringe.seeding", "cringe.backbones"} <= stage_sources("generate")
+    assert {"evaluators.f1", "evaluators.perplexity", "cringe.classifier"} <= stage_sources("score")
+    assert {"cringe.classifier", "evaluators.stats"} <= stage_sources("judge")
+    assert "benchmarks.tasks.synthetic" in stage_sources("synthesize", "benchmarks.tasks.decode")
+
+
+def test_a_method_depends_on_no_other_method_and_nothing_on_the_table() -> None:
+    """A new method, or another layout of the table, makes nothing old undone."""
+    for kind in ("train", "generate", "score", "judge", "warmup", "references", "synthesize"):
+        found = stage_sources(kind)
+        assert not {"cringe.methods.cringe_single", "cringe.methods.unlikelihood"} & found, kind
+        assert not {"benchmarks.tables", "benchmarks.runner", "benchmarks.run", "benchmarks.plan"} & found, kind
+    assert "cringe.losses" in stage_sources("train", "cringe.methods.cringe_single")
+
+
+def test_methods_and_task_are_found_at_run_time_and_named_for_the_digest() -> None:
+    plan = planned()
+    for stage in plan.stages:
+        assert "benchmarks.tasks.decode" in stage.modules
+        expected = {f"cringe.methods.{stage.settings['method']}"} if stage.kind == "train" else set()
+        assert set(stage.modules) - {"benchmarks.tasks.decode"} == expected
+
+
+def test_the_source_is_in_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = planned()
+    real = source_digest
+
+    def edited(*modules: str) -> str:
+        return real(*modules) + (" edited" if "cringe.methods.unlikelihood" in modules else "")
+
+    monkeypatch.setattr(planning, "source_digest", edited)
+    assert changed(before, planned()) == of_methods("unlikelihood")
+
+
+def test_in_order_takes_each_key_once() -> None:
+    def stage(label: str, **parents: Stage) -> Stage:
+        return Stage(
+            kind="references", label=label, settings={"label": label}, parents=parents, modules=(), surroundings={}
+        )
+
+    root = stage("root")
+    left, right = stage("left", root=root), stage("right", root=stage("root"))
+    top = stage("top", left=left, right=right)
+    assert [item.label for item in planning.in_order([right, top, left])] == ["root", "right", "left", "top"]

@@ -1,0 +1,405 @@
+"""The command line: quick answers without torch, forms of lists, exit codes and what is said with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import benchmarks
+from benchmarks import run
+from benchmarks.config import RunConfig
+from benchmarks.presets import preset_entries
+from benchmarks.tasks import synthetic
+from benchmarks.tasks.decode import TASK
+from cringe.methods import registry as methods
+from evaluators import registry as evaluators
+
+HEAVY = {"torch", "transformers", "pandas", "scipy", "sklearn", "accelerate", "datasets", "matplotlib"}
+SOURCE = str(Path(benchmarks.__file__).parents[1])
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs the command in this process, in an empty folder; argparse's own exits count as exit codes."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("PARLAI_DATAPATH", raising=False)
+
+    def call(*arguments: str | Path) -> Answer:
+        try:
+            code = run.main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Answer(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data folder in the official formats."""
+    folder = tmp_path_factory.mktemp("data")
+    synthetic.write_convai2(folder, seed=0, train_dialogues=6, valid_dialogues=3)
+    synthetic.write_decode(folder, seed=0, train=20, dev=5, test=4)
+    return folder
+
+
+def dry(*arguments: str | Path) -> list[str | Path]:
+    return ["--task", "decode", "--methods", "all", "--data", "synthetic", "--dry-run", *arguments]
+
+
+# Quick answers
+
+
+@pytest.mark.parametrize("option", ["--help", "--list"])
+def test_help_and_list_answer_at_once_and_import_nothing_heavy(option: str, tmp_path: Path) -> None:
+    """Half a second for the whole command; the best of three, for a machine may be busy with something else."""
+    environ = os.environ | {"PYTHONPATH": SOURCE}
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.run", option],
+            env=environ,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seconds.append(time.perf_counter() - start)
+        assert not done.stderr
+    assert min(seconds) < 0.5
+    script = f"""
+import json, sys
+from benchmarks.run import main
+try:
+    main([{option!r}])
+except SystemExit as stop:
+    assert not stop.code
+print(json.dumps(sorted(name for name in sys.modules if "." not in name)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environ, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert not HEAVY & set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("--task decod --methods all --set training.updates=x", 2),
+        ("--task decode --methods all --data nowhere", 3),
+        ("--task decode --methods all --data synthetic --dry-run --device cpu", 0),
+    ],
+)
+def test_planning_does_not_wait_for_torch(arguments: str, code: int, tmp_path: Path) -> None:
+    script = f"""
+import sys
+from benchmarks.run import main
+assert main({arguments.split()}) == {code}
+assert not {{"torch", "transformers"}} & set(sys.modules), "a heavy import"
+"""
+    environ = os.environ | {"PYTHONPATH": SOURCE}
+    done = subprocess.run([sys.executable, "-c", script], env=environ, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_names_every_option_and_the_exit_codes(command: Command) -> None:
+    answer = command("--help")
+    assert answer.code == 0
+    for option in ("task", "methods", "preset", "seeds", "data", "out", "set", "device", "dry-run", "force", "list"):
+        assert f"--{option}" in answer.out
+    assert "--check" in answer.out
+    assert "--jobs" in answer.out
+    assert "exit codes: 0 done, 1 a run failed, 2 wrong usage, 3 data missing or wrong" in answer.out
+    assert "python -m benchmarks.run --task decode --methods all" in answer.out
+
+
+def test_list_shows_one_name_a_line_with_a_sentence(command: Command) -> None:
+    answer = command("--list")
+    assert answer.code == 0
+    sections: dict[str, dict[str, str]] = {}
+    for line in answer.out.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            names = sections.setdefault(line[:-1], {})
+        else:
+            name, sentence = line.split(maxsplit=1)
+            names[name] = sentence
+    assert list(sections) == ["tasks", "methods", "evaluators", "presets"]
+    assert "also: contradiction" in sections["tasks"]["decode"]
+    assert list(sections["methods"]) == list(methods.entries())
+    assert list(sections["evaluators"]) == list(evaluators.entries())
+    assert list(sections["presets"]) == list(preset_entries())
+    assert all(len(sentence) > 15 for names in sections.values() for sentence in names.values())
+
+
+# Lists
+
+
+@pytest.mark.parametrize(
+    ("option", "words", "expected"),
+    [
+        (option, form, expected)
+        for option, (first, second), expected in (
+            ("--seeds", ("4", "2"), ("seeds", (4, 2))),
+            ("--methods", ("unlikelihood", "transformer"), ("methods", ("unlikelihood", "transformer"))),
+        )
+        for form in (
+            [option, first, second],
+            [option, first, option, second],
+            [option, f"{first},{second}"],
+            [option, f"{first},", second],
+            [option, f"{first},,{second}"],
+        )
+    ],
+)
+def test_forms_of_lists(option: str, words: list[str], expected: tuple[str, object]) -> None:
+    defaults = ["--methods", "all"] if option != "--methods" else []
+    (config,) = run._configs(run.parser().parse_args(["--task", "decode", *defaults, *words]))
+    assert getattr(config, expected[0]) == expected[1]
+
+
+def test_settings_come_in_several_words_and_repeated() -> None:
+    arguments = [
+        "--task",
+        "decode",
+        "--methods",
+        "all",
+        "--set",
+        "training.updates=3",
+        "prompts=4",
+        "--set",
+        "threads=2",
+    ]
+    config = configured(*arguments)
+    assert (config.training.updates, config.prompts, config.threads) == (3, 4, 2)
+    # A comma belongs to the value, which is YAML.
+    assert configured("--task", "decode", "--methods", "all", "--set", "seeds=[1,2]").seeds == (1, 2)
+
+
+def configured(*arguments: str) -> RunConfig:
+    (config,) = run._configs(run.parser().parse_args(arguments))
+    return config
+
+
+def test_a_task_named_twice_is_run_once() -> None:
+    assert configured("--task", "decode", "contradiction,decode", "--methods", "all").task == "decode"
+
+
+def test_all_tasks() -> None:
+    configs = run._configs(run.parser().parse_args(["--task", "all", "--methods", "all"]))
+    assert "decode" in [config.task for config in configs]
+
+
+# Exit code 2, wrong usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], ["task: not given", "methods: not given"]),
+        (["--task", "decode"], ["methods: not given"]),
+        (["--methods", "all"], ["task: not given"]),
+        (["--task", "decod", "--methods", "all"], ["no task 'decod'; did you mean 'decode'?"]),
+        (["--task", "decode", "--methods", "cringe"], ["no method 'cringe'; did you mean 'cringe_single'?"]),
+        (dry("--preset", "tinny"), ["no preset 'tinny'; did you mean 'tiny'?"]),
+        (dry("--preset", "gone.yaml"), ["preset gone.yaml: cannot be read"]),
+        (dry("--set", "training.updaets=3"), ["training.updaets: no such setting; did you mean 'updates'?"]),
+        (dry("--seeds", "x"), ["--seeds: not a whole number from 0 on (found 'x')"]),
+        (dry("--seeds", "1", "-1"), ["--seeds: not a whole number from 0 on (found '-1')"]),
+        (dry("--seeds", "1.5"), ["--seeds: not a whole number from 0 on (found '1.5')"]),
+        (dry("--seeds", "²"), ["--seeds: not a whole number from 0 on (found '²')"]),
+        (dry("--jobs", "0"), ["--jobs: must be 1 or more (found 0)"]),
+        (dry("--jobs", "many"), ["argument --jobs: invalid int value: 'many'"]),
+        (dry("--device", "tpu"), ["argument --device: invalid choice: 'tpu'"]),
+        (dry("--nonsense"), ["unrecognized arguments: --nonsense"]),
+        (dry("stray", "--seeds"), ["--seeds: expected at least one argument"]),
+        (["--task", ",", "--methods", "all"], ["task"]),
+        (["--task", "decode", "--methods", ",", "--data", "synthetic", "--dry-run"], ["methods"]),
+    ],
+)
+def test_wrong_usage_says_why_and_ends_with_2(command: Command, arguments: list[str], says: list[str]) -> None:
+    answer = command(*arguments)
+    assert answer.code == 2
+    assert not answer.out
+    for text in says:
+        assert text in answer.err
+
+
+def test_everything_that_is_wrong_comes_in_one_message(command: Command) -> None:
+    answer = command(
+        *("--task", "decod", "--methods", "cringe", "--seeds", "x", "y", "--jobs", "0"),
+        *("--set", "training.updaets=3", "threads=0", "--data", "nowhere"),
+    )
+    assert answer.code == 2
+    assert answer.err.count("error:") == 1
+    for text in ("'decod'", "'cringe'", "found 'x'", "found 'y'", "--jobs", "training.updaets", "threads"):
+        assert text in answer.err
+    assert answer.err.endswith("  see --help and --list\n")
+
+
+def test_the_same_error_of_two_tasks_is_told_once(command: Command) -> None:
+    answer = command("--task", "decod", "fitz", "--methods", "cringe")
+    assert answer.err.count("no method 'cringe'") == 1
+    assert answer.err.count("no task") == 2
+
+
+def test_a_device_that_is_not_there(command: Command) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    answer = command(*dry("--device", "cuda"))
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == "error: --device cuda: torch finds no CUDA device here; take --device cpu\n"
+
+
+# Exit code 3, data missing or wrong
+
+
+def test_a_data_folder_that_is_missing(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = command("--task", "decode", "--methods", "all", "--data", "nowhere")
+    assert answer.code == 3
+    assert answer.err.startswith("error: the data folder that --data names does not exist (found 'nowhere')")
+    assert "next step: " in answer.err
+    monkeypatch.setenv("CRINGE_DATA", "elsewhere")
+    answer = command("--task", "decode", "--methods", "all", "--dry-run")
+    assert answer.code == 3
+    assert "the data folder that $CRINGE_DATA names does not exist (found 'elsewhere')" in answer.err
+
+
+@pytest.mark.parametrize("instead", [[], ["--dry-run"], ["--check"]])
+def test_an_incomplete_folder_names_all_that_is_missing(
+    command: Command, tmp_path: Path, data: Path, instead: list[str]
+) -> None:
+    needed = [file.path for file in TASK.files if file.needed]
+    present = tmp_path / "data" / needed[0]
+    present.parent.mkdir(parents=True)
+    present.write_bytes((data / needed[0]).read_bytes())
+    answer = command("--task", "decode", "--methods", "all", "--data", tmp_path / "data", *instead)
+    assert answer.code == 3
+    assert all(path in answer.err for path in needed[1:])
+    assert needed[0] not in answer.err
+    assert not answer.out, "generated data must not be used in their place"
+
+
+def test_bad_data_are_found_by_check(command: Command, tmp_path: Path, data: Path) -> None:
+    copy = tmp_path / "data"
+    for file in TASK.files:
+        if (data / file.path).exists():
+            (copy / file.path).parent.mkdir(parents=True, exist_ok=True)
+            (copy / file.path).write_bytes((data / file.path).read_bytes())
+    with (copy / "decode/decode_v0.1/test.jsonl").open("a") as file:
+        file.write('{"record_id": "cut')
+    answer = command("--task", "decode", "--methods", "all", "--data", copy, "--check")
+    assert answer.code == 3
+    assert "test.jsonl:5: " in answer.err
+
+
+# Exit code 0, instead of running
+
+
+def test_a_dry_run_shows_what_would_be_done_and_does_nothing(command: Command) -> None:
+    answer = command(*dry("--seeds", "0", "1"))
+    assert answer.code == 0
+    stages = [line.split() for line in answer.out.splitlines() if not line.startswith("***")]
+    assert all(words[:2] == ["to", "do"] for words in stages)
+    assert [words[2].rsplit("-", 1)[0] for words in stages].count("decode-warmup") == 1
+    assert sum("-train-" in words[2] for words in stages) == 6
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_dry_run_tells_what_is_done(command: Command) -> None:
+    first = command(*dry("--out", "out")).out.splitlines()[-1].split()[-1]
+    (Path("out") / first).mkdir(parents=True)
+    assert command(*dry("--out", "out")).out.splitlines()[-1] == f"done   {first}"
+
+
+def test_generated_data_are_said_aloud_and_real_are_named(command: Command, data: Path) -> None:
+    answer = command(*dry())
+    assert answer.out.startswith("*** GENERATED DATA")
+    answer = command("--task", "decode", "--methods", "all", "--dry-run", "--data", data)
+    assert "GENERATED" not in answer.out + answer.err
+    assert f"data: {data} (--data)" in answer.err
+
+
+def test_check_counts_data_disk_and_device(command: Command, data: Path) -> None:
+    answer = command("--task", "decode", "--methods", "all", "--data", data, "--check", "--device", "cpu", "--out", "o")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert lines[0].startswith(
+        "configuration: ok; preset tiny, methods transformer, unlikelihood, cringe_single, seeds"
+    )
+    assert lines[1] == "stages: 19, done 0"
+    assert lines[2] == f"data: ok; {data} (--data)"
+    for text in (
+        "  decode train: 20 of 27184 in the official release",
+        "  decode dev: 5 of 4026 in the official release",
+        "  decode test: 4 of 4216 in the official release",
+        "  convai2 train: 6 of 17878 in the official release",
+    ):
+        assert text in lines
+    assert sum(line.startswith("disk: ok; about ") and "4 models" in line for line in lines) == 1
+    assert lines[-1].startswith("device: cpu, ")
+    assert not list(Path.cwd().iterdir())
+
+
+def test_check_tells_of_a_disk_that_is_too_small(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    usage = shutil.disk_usage(Path.cwd())
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1000))
+    answer = command("--task", "decode", "--methods", "all", "--data", "synthetic", "--check")
+    assert answer.code == 2
+    assert "disk: too little; about " in answer.out
+
+
+def test_a_folder_that_cannot_be_written_to(command: Command, data: Path) -> None:
+    """Where a file stands no folder can be made, whoever asks; permissions would not stop the superuser."""
+    Path("file").write_text("mine")
+    arguments = ("--task", "decode", "--methods", "all", "--data", data, "--device", "cpu")
+    for out in ("file", "file/deeper"):
+        answer = command(*arguments, "--out", out)
+        assert answer.code == 1
+        assert f"error: cannot write results to {out}: " in answer.err
+        assert not answer.out
+        answer = command(*arguments, "--out", out, "--check")
+        assert answer.code == 2
+        assert "file cannot be written to; name another folder with --out" in answer.out
+    assert Path("file").read_text() == "mine"
+
+
+def test_the_worst_of_several_tasks_is_the_exit_code(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = iter([0, 1, 0])
+    monkeypatch.setattr(run, "_execute", lambda *_: next(codes))
+    configs = run._configs(run.parser().parse_args(["--task", "decode", "--methods", "all"]))
+    monkeypatch.setattr(run, "_configs", lambda options: configs * 3)
+    assert command("--task", "decode", "--methods", "all", "--data", "synthetic").code == 1
+
+
+def test_interrupted_says_how_to_go_on(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "_execute", interrupt)
+    answer = command("--task", "decode", "--methods", "all", "--data", "synthetic")
+    assert (answer.code, answer.err) == (130, "interrupted; the same command goes on from here\n")
