@@ -40,7 +40,7 @@ def make_table(plan: Plan, results: Path) -> Table:
         paper=load_paper(task.paper_table),
         synthetic=plan.synthetic,
         preset=config.preset,
-        notes=tuple(notes),
+        notes=(*notes, *_footnotes(plan)),
     )
     return build_table(runs, judged, meta)
 
@@ -63,6 +63,12 @@ def write_table(plan: Plan, table: Table, results: Path) -> Path:
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8", newline="\n")
     return folder
+
+
+def _footnotes(plan: Plan) -> list[str]:
+    """What methods do otherwise than the others while decoding."""
+    settings = plan.config.settings
+    return [f"{name} {settings[name].footnote}." for name in plan.config.methods if settings[name].footnote]
 
 
 def _runs(plan: Plan, results: Path) -> list[RunScores]:

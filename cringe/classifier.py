@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cringe.counts import Counts
 from cringe.data import Example, Feedback
 from cringe.seeding import stream, torch_seed
 from cringe.specs import ClassifierSpec
@@ -72,8 +73,9 @@ class Classifier:
         seed: int,
         device: str = "cpu",
         progress: Callable[[int, int, str], None] = lambda done, total, note: None,
+        counts: Counts | None = None,
     ) -> Classifier:
-        """Train on labelled examples; classes weigh the same however many each has.
+        """Train on labelled examples; classes weigh the same however many each has. The cost is added to ``counts``.
 
         Raises:
             ValueError: the examples do not hold both classes.
@@ -86,6 +88,11 @@ class Classifier:
         with torch_seed(seed, "classifier"):  # dropout draws from torch's own state
             classifier = cls(_build(spec, len(vocabulary)).to(device), vocabulary, spec)
             classifier._fit(pairs, torch.tensor([0.5 / (1 - share), 0.5 / share], device=device), seed, progress)
+        if counts is not None:
+            counts.updates += spec.epochs * math.ceil(len(pairs) / spec.batch_size)
+            counts.examples += spec.epochs * len(pairs)
+            counts.forward_passes += spec.epochs * len(pairs)
+            counts.backward_passes += spec.epochs * len(pairs)
         return classifier
 
     @classmethod

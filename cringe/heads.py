@@ -119,10 +119,16 @@ class DirectorHead(OutputHead):
 class SigmoidHead(OutputHead):
     """No softmax (SCONES, Stahlberg & Kumar 2022): a token's score is ``log σ(s)``.
 
-    Training: the logits (..., V).
+    Training: the logits (..., V). A softmax does not care for a constant on all logits, a sigmoid does: a model that
+    was trained with the one has any constant. So one is learnt here, and started where ``σ(s)`` is about ``p``
+    (`SigmoidOnly.begin`); without it the first updates do little but move all logits down.
     """
+
+    def __init__(self, projection: nn.Linear) -> None:
+        super().__init__(projection)
+        self.shift = nn.Parameter(torch.zeros(()))
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Logits in training, their log-sigmoid in evaluation."""
-        logits = self.lm_logits(hidden)
+        logits = self.lm_logits(hidden) + self.shift
         return logits if self.training else F.logsigmoid(logits.float())

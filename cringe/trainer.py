@@ -140,6 +140,8 @@ class Trainer:
             step = self.restore(self._resume)
         saved = time.monotonic()
         self.backbone.model.train()
+        if step == 0:
+            self._begin()
         while step < self._span.last:
             with self.counts.timed():
                 record = self.step(step)
@@ -154,6 +156,13 @@ class Trainer:
                 saved = time.monotonic()
         self.backbone.model.eval()
         return self.counts
+
+    def _begin(self) -> None:
+        """Show the method the first examples; a method that looks at them needs no more than a forward pass holds."""
+        if type(self.method).begin is not Method.begin:
+            examples = self._sampler.batch(0)[: self.settings.micro_batch_size]
+            batch = self.backbone.collate(examples, seed=self._seed, step=0)
+            self.method.begin(self.backbone, batch.to(self._accelerator.device))
 
     def step(self, step: int) -> dict[str, float | Tensor]:
         """One optimiser step, from 0. Returns what the log records of it, tensors not yet waited for."""

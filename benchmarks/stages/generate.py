@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.stages.context import Context, choose_prompts, write_json, write_lines
+from benchmarks.stages.context import Context, choose_prompts, read_json, write_json, write_lines
 from cringe.backbones import HEAD, load_backbone
 from cringe.classifier import Classifier
 from cringe.counts import Counts
@@ -43,7 +43,13 @@ def run(settings: Mapping[str, Any], context: Context) -> None:
         )
         records += [{"prompts": name, "uid": uid, "reply": text, "tokens": tokens} for uid, text, tokens in replies]
     write_lines(context.out / "replies.jsonl", records)
-    write_json(context.out / "ledger.json", {"generation": counts.to_dict()})
+    ledger = {"generation": counts.to_dict()}
+    if steering is not None:
+        ledger["steering"] = steering.counts.to_dict()
+    for role in ("guide", "prefix_guide"):
+        if role in context.parents:
+            ledger[role] = read_json(context.parents[role] / "ledger.json")["training"]
+    write_json(context.out / "ledger.json", ledger)
 
 
 def _guides(context: Context) -> Guides:

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.stages.context import Context, write_json
 from cringe.classifier import Classifier
+from cringe.counts import Counts
 from cringe.data import Feedback
 from cringe.specs import ClassifierSpec
 from evaluators.classifier import best_threshold, quality
@@ -17,9 +18,16 @@ def run(settings: Mapping[str, Any], context: Context) -> None:
     _, data = context.load(settings)
     spec = ClassifierSpec.model_validate(settings["guide"])
     labelled = data.classification
-    guide = Classifier.train(
-        labelled.guide_train, spec, seed=settings["seed"], device=context.device, progress=context.progress
-    )
+    counts = Counts()
+    with counts.timed():
+        guide = Classifier.train(
+            labelled.guide_train,
+            spec,
+            seed=settings["seed"],
+            device=context.device,
+            progress=context.progress,
+            counts=counts,
+        )
     guide.save(context.out)
     threshold, report = 0.0, {}
     for name, examples in (("valid", labelled.valid), ("test", labelled.test)):
@@ -28,3 +36,4 @@ def run(settings: Mapping[str, Any], context: Context) -> None:
         threshold = best_threshold(negative, probabilities) if name == "valid" else threshold
         report = quality(negative, probabilities, threshold)
     write_json(context.out / "report.json", report | {"parameters": guide.parameters})
+    write_json(context.out / "ledger.json", {"training": counts.to_dict(), "parameters": guide.parameters})

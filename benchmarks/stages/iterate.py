@@ -55,4 +55,5 @@ def run(settings: Mapping[str, Any], context: Context) -> None:
     )
     summary = {"labelled": found.labelled, "added": len(found.examples), "positive_share": found.positive_share}
     write_json(context.out / "round.json", summary | {"round": round_, "sentence": found.sentence()})
-    write_json(context.out / "ledger.json", {"generation": counts.to_dict()})
+    guide = read_json(context.parents["guide"] / "ledger.json")["training"]
+    write_json(context.out / "ledger.json", {"generation": counts.to_dict(), "guide": guide})

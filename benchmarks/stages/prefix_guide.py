@@ -25,6 +25,7 @@ def run(settings: Mapping[str, Any], context: Context) -> None:
             seed=settings["seed"],
             device=context.device,
             progress=context.progress,
+            counts=counts,
         )
     guide.save(context.out)
     write_json(context.out / "ledger.json", {"training": counts.to_dict(), "parameters": guide.parameters})

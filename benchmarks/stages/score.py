@@ -108,5 +108,12 @@ def _ledger(context: Context) -> dict[str, Any]:
         ledger |= read_json(context.parents["training"] / "ledger.json")
     for role, folder in context.parents.items():
         if role.startswith(REPLIES) and (folder / "ledger.json").exists():
-            ledger[f"generation {role.removeprefix(REPLIES)}"] = read_json(folder / "ledger.json")["generation"]
+            spent = read_json(folder / "ledger.json")
+            name = role.removeprefix(REPLIES)
+            ledger[f"generation {name}"] = spent["generation"]
+            if "steering" in spent:
+                ledger[f"steering {name}"] = spent["steering"]
+            for guide in ("guide", "prefix_guide"):
+                if guide in spent:
+                    ledger[f"auxiliary {guide}"] = spent[guide]
     return ledger

@@ -105,4 +105,5 @@ def _rounds(folders: Sequence[Path]) -> dict[str, Any]:
     return {
         "rounds": [read_json(folder / "round.json") for folder in folders],
         "generation of training data": total.to_dict(),
+        "auxiliary guide": read_json(folders[0] / "ledger.json")["guide"],
     }

@@ -54,6 +54,9 @@ class Method(Spec):
     def wrap(self, backbone: Backbone, *, seed: int) -> None:
         """Add heads to a model, before training and after loading."""
 
+    def begin(self, backbone: Backbone, batch: Batch) -> None:
+        """Look at the first batch before anything is trained, such as to start a new head where the old one was."""
+
     def prepare_batch(self, backbone: Backbone, batch: Batch, counts: Counts) -> Batch:
         """What to train on in the place of a batch, such as the model's own generations; their cost is counted."""
         return batch
@@ -70,6 +73,11 @@ class Method(Spec):
     def steering(self, guides: Guides, *, seed: int) -> Steering | None:
         """What the method adds to decoding."""
         return None
+
+    @property
+    def footnote(self) -> str:
+        """What a reader of the table must know of the method's decoding; empty where it is the table's."""
+        return ""
 
     @property
     def steers(self) -> bool:

@@ -21,14 +21,14 @@ class Director(Method):
     shared: ClassVar[bool] = False
     """Is the classifier two scalars on the language model's logits?"""
 
-    gamma: float = Field(default=0.2, ge=0)
-    """Weight of the class loss in training. The CRINGE paper's values are unknown; ours, not tuned."""
-    decoding_gamma: float = Field(default=1.0, ge=0)
-    """Weight of the classifier in decoding. The CRINGE paper's values are unknown; 1 is a product of experts as it
-    stands."""
+    gamma: float = Field(default=0.5, ge=0)
+    """Weight of the class loss in training; the default of DIRECTOR's released code. The CRINGE paper's is unknown."""
+    decoding_gamma: float = Field(default=0.5, ge=0)
+    """Weight of the classifier in decoding; the released code takes the training's where none is given. The CRINGE
+    paper's is unknown."""
     lm_on_positives: bool = True
     """Do positive responses train the language model's head too? False: the class head alone (a row of the paper's
-    FITS table)."""
+    FITS table, and the default of DIRECTOR's released code)."""
 
     def trained_as(self) -> Method:
         """The weight in decoding changes no training."""

@@ -27,6 +27,11 @@ class Pacer(Method):
     candidates: int = Field(default=10, ge=1)
     """Finished replies to choose from, as in ``reranker``; 1 for no re-ranking."""
 
+    @property
+    def footnote(self) -> str:
+        """Under sampling it has more tries than the others."""
+        return f"chooses among {self.candidates} finished replies to a prompt, also under sampling"
+
     def trained_as(self) -> Method:
         """Training is the baseline's."""
         return Transformer()

@@ -33,6 +33,17 @@ class SigmoidOnly(Method):
 
         backbone.attach(SigmoidHead(backbone.model.get_output_embeddings()))
 
+    def begin(self, backbone: Backbone, batch: Batch) -> None:
+        """Start the constant at minus the mean log-normaliser of a batch: ``σ(s - log Z)`` is ``p / (1 + p)``."""
+        import torch
+
+        from cringe.heads import SigmoidHead
+
+        head = backbone.head
+        if isinstance(head, SigmoidHead):
+            with torch.no_grad():
+                head.shift.sub_(torch.logsumexp(backbone.logits(batch).float(), dim=-1).mean())
+
     def loss(self, logits: Tensor, batch: Batch) -> TokenLoss:
         """The sigmoid loss of each token; unlabelled ones count as positive."""
         import torch
