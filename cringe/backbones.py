@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache
 
 from cringe.batch import Batch
@@ -309,11 +309,9 @@ class Seq2SeqBackbone(Backbone):
 
     def forward_flops(self, source_tokens: int, target_tokens: int) -> float:
         """See `Backbone.forward_flops`; encoder and decoder see tokens of their own."""
-        encoder = sum(weight.numel() for weight in self.model.get_encoder().parameters())
-        decoder = sum(weight.numel() for weight in self.model.get_decoder().parameters())
-        embeddings = self.model.get_input_embeddings().weight.numel()
-        output = embeddings  # one projection onto the vocabulary
-        return 2.0 * ((encoder - embeddings) * source_tokens + (decoder - embeddings + output) * target_tokens)
+        encoder, decoder = _computing(self.model.get_encoder()), _computing(self.model.get_decoder())
+        output = self.model.get_input_embeddings().weight.numel()  # one projection onto the vocabulary
+        return 2.0 * (encoder * source_tokens + (decoder + output) * target_tokens)
 
     def _finish_context(self, ids: list[int]) -> list[int]:
         return ids[-self.spec.max_source :] or [self.eos]
@@ -445,6 +443,12 @@ def load_backbone(folder: Path) -> Backbone:
     auto = AutoModelForSeq2SeqLM if spec.family == "seq2seq" else AutoModelForCausalLM
     model = auto.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     return _FAMILIES[spec.family](model, AutoTokenizer.from_pretrained(folder, local_files_only=True), spec)
+
+
+def _computing(model: nn.Module) -> int:
+    """Number of weights but for those that are looked up: of tokens and of positions."""
+    parts = (part for part in model.modules() if not isinstance(part, nn.Embedding))
+    return sum(weight.numel() for part in parts for weight in part.parameters(recurse=False))
 
 
 def positions(mask: Tensor) -> Tensor:

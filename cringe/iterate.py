@@ -60,7 +60,8 @@ def additions(
         text = normalised(reply.text)
         seen[text] += 1
         if text and seen[text] <= COPIES:
-            kept.append(replace(prompt, uid=f"own-{round_}-{prompt.uid}", response=reply.text, evidence=()))
+            uid = f"own-{round_}-{prompt.uid}"
+            kept.append(replace(prompt, uid=uid, response=reply.text, evidence=(), negative_spans=()))
     labelled: dict[Feedback, list[Example]] = {Feedback.POSITIVE: [], Feedback.NEGATIVE: []}
     for example, probability in zip(kept, guide.probabilities(kept) if kept else [], strict=True):
         feedback = Feedback.NEGATIVE if probability >= threshold else Feedback.POSITIVE

@@ -158,11 +158,13 @@ class Trainer:
         return self.counts
 
     def _begin(self) -> None:
-        """Show the method the first examples; a method that looks at them needs no more than a forward pass holds."""
+        """Show the method the first step's examples, in batches that a forward pass holds."""
         if type(self.method).begin is not Method.begin:
-            examples = self._sampler.batch(0)[: self.settings.micro_batch_size]
-            batch = self.backbone.collate(examples, seed=self._seed, step=0)
-            self.method.begin(self.backbone, batch.to(self._accelerator.device))
+            examples = self._sampler.batch(0)
+            size = self.settings.micro_batch_size or len(examples)
+            parts = [examples[start : start + size] for start in range(0, len(examples), size)]
+            batches = [self.backbone.collate(part, seed=self._seed, step=0) for part in parts]
+            self.method.begin(self.backbone, [batch.to(self._accelerator.device) for batch in batches])
 
     def step(self, step: int) -> dict[str, float | Tensor]:
         """One optimiser step, from 0. Returns what the log records of it, tensors not yet waited for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from cringe.specs import Spec
@@ -54,8 +54,11 @@ class Method(Spec):
     def wrap(self, backbone: Backbone, *, seed: int) -> None:
         """Add heads to a model, before training and after loading."""
 
-    def begin(self, backbone: Backbone, batch: Batch) -> None:
-        """Look at the first batch before anything is trained, such as to start a new head where the old one was."""
+    def begin(self, backbone: Backbone, batches: Sequence[Batch]) -> None:
+        """Look at the first step's examples before anything is trained, such as to start a new head where the old was.
+
+        What is learnt from them may not depend on how they were cut into batches, nor on their order.
+        """
 
     def prepare_batch(self, backbone: Backbone, batch: Batch, counts: Counts) -> Batch:
         """What to train on in the place of a batch, such as the model's own generations; their cost is counted."""

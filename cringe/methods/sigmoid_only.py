@@ -9,6 +9,8 @@ from pydantic import Field
 from cringe.methods.base import Method, TokenLoss
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from cringe.backbones import Backbone
@@ -33,16 +35,21 @@ class SigmoidOnly(Method):
 
         backbone.attach(SigmoidHead(backbone.model.get_output_embeddings()))
 
-    def begin(self, backbone: Backbone, batch: Batch) -> None:
-        """Start the constant at minus the mean log-normaliser of a batch: ``σ(s - log Z)`` is ``p / (1 + p)``."""
+    def begin(self, backbone: Backbone, batches: Sequence[Batch]) -> None:
+        """Start the constant at minus the mean log-normaliser of a step: ``σ(s - log Z)`` is ``p / (1 + p)``."""
         import torch
 
         from cringe.heads import SigmoidHead
 
         head = backbone.head
         if isinstance(head, SigmoidHead):
+            training = backbone.model.training
+            backbone.model.eval()  # without dropout, whose draws would be torch's own
+            head.train()
             with torch.no_grad():
-                head.shift.sub_(torch.logsumexp(backbone.logits(batch).float(), dim=-1).mean())
+                found = [torch.logsumexp(backbone.logits(batch).float(), dim=-1) for batch in batches]
+                head.shift.sub_(torch.cat(found).double().mean())
+            backbone.model.train(training)
 
     def loss(self, logits: Tensor, batch: Batch) -> TokenLoss:
         """The sigmoid loss of each token; unlabelled ones count as positive."""

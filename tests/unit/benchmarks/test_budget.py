@@ -127,3 +127,46 @@ def test_all_differences_are_told_at_once() -> None:
 def test_it_is_an_error_of_the_user_with_exit_code_1() -> None:
     assert issubclass(IncomparableError, UserError)
     assert IncomparableError.exit_code == 1
+
+
+# Rounds
+
+
+def with_rounds() -> dict[tuple[str, int], dict[str, Any]]:
+    """A table with a method that trains on its own generations: other tokens, other order, other examples."""
+    ledgers = table()
+    for seed in (0, 1):
+        own = ledger(seed)
+        own["training"] |= {"updates": 400, "order_digest": "its own", "target_tokens": {"negative": 1}}
+        own["rounds"] = [
+            {"round": 1, "sentence": "80 generations, 60 % of them positive: 64 added, half of them positive"},
+            {"round": 2, "sentence": "9 generations, 0 % of them positive: nothing added"},
+        ]
+        ledgers["cringe", seed] = own
+    return ledgers
+
+
+def test_own_generations_are_noted_and_the_others_compared() -> None:
+    notes = assert_comparable(with_rounds())
+    assert notes == [
+        f"cringe, seed {seed}: 400 updates, after the first round also on own replies (round 1: 80 generations, 60 % "
+        "of them positive: 64 added, half of them positive; round 2: 9 generations, 0 % of them positive: nothing "
+        "added)."
+        for seed in (0, 1)
+    ]
+    assert assert_comparable(table()) == []
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_method_with_rounds_hides_no_difference(first: bool) -> None:
+    """Wherever it stands in the table, it is neither the measure of the others nor excuses them."""
+    ledgers = with_rounds()
+    ledgers["unlikelihood", 0] = ledger()
+    ledgers["unlikelihood", 0]["training"]["updates"] = 3
+    order = sorted(ledgers, key=lambda row: (row[0] == "cringe") != first)
+    with pytest.raises(IncomparableError) as caught:
+        assert_comparable({row: ledgers[row] for row in order})
+    lines = [line for line in str(caught.value).split("\n") if line.startswith("  seed")]
+    assert len(lines) == 1
+    assert "updates" in lines[0]
+    assert "cringe " not in lines[0]

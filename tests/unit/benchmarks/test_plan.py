@@ -21,7 +21,7 @@ def planned(
     *overrides: str,
     fingerprint: Mapping[str, str] | None = DATA,
     device: str = "cpu",
-    methods: tuple[str, ...] = ("all",),
+    methods: tuple[str, ...] = ("transformer", "unlikelihood", "cringe_single"),
     **options,
 ) -> Plan:
     config = resolve(**{"task": "decode", "method_names": methods, "overrides": overrides} | options)
@@ -500,3 +500,191 @@ def test_in_order_takes_each_key_once() -> None:
     left, right = stage("left", root=root), stage("right", root=stage("root"))
     top = stage("top", left=left, right=right)
     assert [item.label for item in planning.in_order([right, top, left])] == ["root", "right", "left", "top"]
+
+
+# Rounds, guides and what methods share
+
+PAPER = (
+    "transformer",
+    "reranker",
+    "fudge",
+    "pacer",
+    "unlikelihood",
+    "sigmoid_only",
+    "director",
+    "director_shared",
+    "cringe_single",
+    "cringe",
+)
+
+
+def by_label(plan: Plan) -> dict[str, Stage]:
+    return {stage.label.removeprefix("decode-"): stage for stage in plan.stages}
+
+
+def kinds(plan: Plan, kind: str) -> list[Stage]:
+    return [stage for stage in plan.stages if stage.kind == kind]
+
+
+def scores_of(plan: Plan, name: str) -> Stage:
+    (row,) = (row for row in plan.rows if row.name == name)
+    return row.scores
+
+
+def test_all_methods_are_the_ten_rows_of_the_paper() -> None:
+    plan = planned(methods=("all",))
+    assert [row.name for row in plan.rows if row.kind == "method"] == list(PAPER)
+    assert [(row.name, row.kind) for row in plan.rows if row.kind != "method"] == [
+        ("constant", "floor"),
+        ("random", "floor"),
+        ("backbone", "backbone"),
+        ("gold", "ceiling"),
+    ]
+
+
+def test_every_method_of_the_registry_can_be_planned() -> None:
+    from cringe.methods.registry import entries
+
+    plan = planned(methods=tuple(entries()))
+    keys(plan)
+    assert {row.name for row in plan.rows if row.kind == "method"} == set(entries())
+
+
+def test_iterative_with_one_iteration_is_the_single_one() -> None:
+    """The very stages: training, replies and, but for their name, scores; whatever rounds are."""
+    for rounds in ("split", "extra"):
+        both = planned("cringe.iterations=1", f"cringe.rounds={rounds}", methods=("cringe_single", "cringe"))
+        single, iterative = scores_of(both, "cringe_single"), scores_of(both, "cringe")
+        assert iterative.parents["training"].key == single.parents["training"].key
+        assert iterative.parents["replies-beam"].key == single.parents["replies-beam"].key
+        assert iterative.key == single.key
+        assert len(kinds(both, "train")) == 1
+        assert not kinds(both, "iterate")
+        assert not kinds(both, "guide")
+    other = planned("cringe.iterations=1", "cringe.alpha=7", methods=("cringe_single", "cringe"))
+    assert len(kinds(other, "train")) == 2
+
+
+@pytest.mark.parametrize(
+    ("rounds", "iterations", "spans"),
+    [
+        ("split", 2, [[0, 100, 0], [100, 200, 0]]),
+        ("split", 3, [[0, 66, 0], [66, 133, 0], [133, 200, 0]]),
+        ("extra", 2, [None, [200, 400, 200]]),
+        ("extra", 3, [None, [200, 400, 200], [400, 600, 400]]),
+    ],
+)
+def test_rounds(rounds: str, iterations: int, spans: list[list[int] | None]) -> None:
+    """Split: one schedule of 200 updates. Extra: 200 each, of which the first are the single method's own stage."""
+    overrides = (f"cringe.rounds={rounds}", f"cringe.iterations={iterations}", "training.updates=200")
+    plan = planned(*overrides, methods=("cringe",))
+    trainings, data = kinds(plan, "train"), kinds(plan, "iterate")
+    assert [stage.settings.get("span") for stage in trainings] == spans
+    assert [stage.settings["round"] for stage in data] == list(range(1, iterations))
+    assert {stage.settings["method"] for stage in trainings} == {"cringe_single"}
+    warmup, (guide,) = kinds(plan, "warmup")[0], kinds(plan, "guide")
+    for index, training in enumerate(trainings):
+        made = {f"additions-{n + 1}": data[n] for n in range(index)}
+        assert training.parents == {"model": trainings[index - 1] if index else warmup, **made}
+    for index, stage in enumerate(data):
+        assert stage.parents == {"model": trainings[index], "guide": guide}
+    assert scores_of(plan, "cringe").parents["training"] is trainings[-1]
+    assert all(
+        scores_of(plan, "cringe").parents[f"replies-{name}"].parents["model"] is trainings[-1]
+        for name in plan.config.decoding
+    )
+
+
+def test_an_extra_round_begins_with_the_single_method() -> None:
+    plan = planned("cringe.rounds=extra", methods=("cringe_single", "cringe"))
+    single = scores_of(plan, "cringe_single").parents["training"]
+    last = scores_of(plan, "cringe").parents["training"]
+    assert last.parents["model"].key == single.key
+    assert len(kinds(plan, "train")) == 2
+    split = planned("cringe.rounds=split", methods=("cringe_single", "cringe"))
+    assert len(kinds(split, "train")) == 3
+
+
+def test_what_generates_between_rounds() -> None:
+    """The decoding that is named, or the table's first; so many prompts, drawn by the seed."""
+    plan = planned("cringe.decoding=nucleus", "cringe.generations=9", methods=("cringe",), seeds=[4])
+    (stage,) = kinds(plan, "iterate")
+    assert stage.settings["decoding"] == plan.config.decoding["nucleus"].model_dump()
+    assert (stage.settings["generations"], stage.settings["seed"], stage.settings["round"]) == (9, 4, 1)
+    first = planned("cringe.decoding=null", methods=("cringe",))
+    assert kinds(first, "iterate")[0].settings["decoding"] == next(iter(first.config.decoding.values())).model_dump()
+
+
+def test_rounds_change_no_other_method() -> None:
+    before, after = (planned(f"cringe.rounds={how}", methods=PAPER) for how in ("split", "extra"))
+    assert changed(before, after) == {"cringe-s0-round2", "cringe-s0-round1-data"} | {
+        f"cringe-s0-{what}" for what in ("beam", "nucleus", "scores")
+    }
+
+
+def test_methods_that_steer_share_one_training() -> None:
+    """Re-ranker, FUDGE and PACER are the baseline's weights; their replies are their own."""
+    steering = ("transformer", "reranker", "fudge", "pacer")
+    plan = planned(methods=steering)
+    (training,) = kinds(plan, "train")
+    assert training.settings["method"] == "transformer"
+    for decoding in ("beam", "nucleus"):
+        replies = [scores_of(plan, name).parents[f"replies-{decoding}"] for name in steering]
+        assert len({stage.key for stage in replies}) == 4
+        assert {stage.parents["model"].key for stage in replies} == {training.key}
+    alone = planned(methods=("fudge",))
+    assert kinds(alone, "train")[0].key == training.key
+
+
+def test_a_steering_method_s_settings_are_in_its_replies_alone() -> None:
+    for override in ("fudge.weight=7", "fudge.top=3"):
+        before, after = planned(methods=PAPER), planned(override, methods=PAPER)
+        assert changed(before, after) == {f"fudge-s0-{what}" for what in ("beam", "nucleus", "scores")}
+
+
+@pytest.mark.parametrize("name", ["director", "director_shared"])
+def test_the_weight_in_decoding_changes_no_training(name: str) -> None:
+    before, after = planned(methods=PAPER), planned(f"{name}.decoding_gamma=7", methods=PAPER)
+    assert changed(before, after) == {f"{name}-s0-{what}" for what in ("beam", "nucleus", "scores")}
+    assert changed(before, planned(f"{name}.gamma=7", methods=PAPER)) == of_methods(name)
+
+
+def test_guides_are_trained_once_and_only_where_needed() -> None:
+    needs = {
+        "transformer": set(),
+        "unlikelihood": set(),
+        "director": set(),
+        "cringe_single": set(),
+        "reranker": {"guide"},
+        "cringe": {"guide"},
+        "fudge": {"prefix_guide"},
+        "pacer": {"guide", "prefix_guide"},
+    }
+    for name, expected in needs.items():
+        found = [stage.kind for stage in planned(methods=(name,), seeds=[0, 1]).stages]
+        assert {kind for kind in found if "guide" in kind} == expected, name
+    found = [stage.kind for stage in planned(methods=PAPER, seeds=[0, 1, 2]).stages]
+    assert found.count("guide") == found.count("prefix_guide") == 1
+
+
+def test_guides_have_their_roles_and_are_not_the_judge() -> None:
+    plan = planned(methods=PAPER)
+    (guide,), (prefix,) = kinds(plan, "guide"), kinds(plan, "prefix_guide")
+    assert guide.settings["seed"] != plan.judge.settings["seed"]
+    assert prefix.parents == {"model": kinds(plan, "warmup")[0]}
+    roles = {
+        name: set(scores_of(plan, name).parents["replies-beam"].parents) - {"model"}
+        for name in ("transformer", "reranker", "fudge", "pacer", "director", "cringe")
+    }
+    assert roles == {
+        "transformer": set(),
+        "reranker": {"guide"},
+        "fudge": {"prefix_guide"},
+        "pacer": {"guide", "prefix_guide"},
+        "director": set(),
+        "cringe": set(),
+    }
+    after = planned("guide.epochs=9", methods=PAPER)
+    touched = {label for label in changed(plan, after) if not label.endswith(("beam", "nucleus", "scores"))}
+    assert touched == {"guide", "cringe-s0-round1-data", "cringe-s0-round2"}
+    assert not {label for label in changed(plan, after) if label.startswith(("fudge", "director", "judge"))}

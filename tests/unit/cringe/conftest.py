@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from cringe.backbones import Seq2SeqBackbone, train_tokenizer
+from cringe.backbones import Backbone, build_backbone, train_tokenizer
 from cringe.data import Example, Feedback
+from cringe.methods.base import Method
 from cringe.specs import ScratchBackbone, TrainingSettings
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _SPEC = ScratchBackbone(
 )
 
 MakeExample = Callable[..., Example]
-MakeBackbone = Callable[..., Seq2SeqBackbone]
+MakeBackbone = Callable[..., Backbone]
 
 
 class FixedBatches:
@@ -68,10 +69,15 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def make_backbone(tokenizer: PreTrainedTokenizerFast) -> MakeBackbone:
-    """A fresh model: ``make_backbone(seed=0, double=False, **changes to the specification)``."""
+    """A fresh model: ``make_backbone(seed=0, double=False, method=None, **changes to the specification)``.
 
-    def make(*, seed: int = 0, double: bool = False, **changes: object) -> Seq2SeqBackbone:
-        backbone = Seq2SeqBackbone.build(_SPEC.model_copy(update=changes), tokenizer, seed=seed)
+    With the heads of ``method``, where one is given and it has any.
+    """
+
+    def make(*, seed: int = 0, double: bool = False, method: Method | None = None, **changes: object) -> Backbone:
+        backbone = build_backbone(_SPEC.model_copy(update=changes), tokenizer, seed=seed)
+        if method is not None:
+            method.wrap(backbone, seed=seed)
         if double:
             backbone.model.double()
         backbone.model.eval()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from cringe.backbones import Seq2SeqBackbone, train_tokenizer
+from cringe.backbones import Seq2SeqBackbone, load_backbone, pretrained_backbone, train_tokenizer
 from cringe.data import Example, Feedback
 from cringe.generation import generate
 from cringe.seeding import stable_hash, uniforms
@@ -131,8 +131,8 @@ def test_responses_lose_their_last_tokens(backbone: Seq2SeqBackbone, make_exampl
     assert batch.lengths == (16, 16, 16)
 
 
-def test_tokens_line_up_liked_first(backbone: Seq2SeqBackbone, mixed: list[Example]) -> None:
-    """The N places hold each response's tokens once: those of positives and unlabelled in order, then negatives'."""
+def test_tokens_line_up_by_feedback(backbone: Seq2SeqBackbone, mixed: list[Example]) -> None:
+    """The N places hold each response's tokens once: those of unlabelled ones in order, then positives', negatives'."""
     batch = backbone.collate(mixed, seed=0, step=0)
     width = batch.responses.shape[1]
     assert width == max(batch.lengths) == 16
@@ -140,12 +140,13 @@ def test_tokens_line_up_liked_first(backbone: Seq2SeqBackbone, mixed: list[Examp
         uid: [row * width + column for column in range(length)]
         for row, (uid, length) in enumerate(zip("abcdef", batch.lengths, strict=True))
     }
-    assert batch.tokens.tolist() == [place for uid in "acfbde" for place in places[uid]]
+    assert batch.tokens.tolist() == [place for uid in "cfabde" for place in places[uid]]
+    assert batch.unlabelled == sum(len(places[uid]) for uid in "cf")
     assert batch.liked == sum(len(places[uid]) for uid in "acf")
     assert batch.targets.tolist() == batch.responses.flatten()[batch.tokens].tolist()
     ids = [(*encode(backbone.tokenizer, example.response), EOS)[:16] for example in mixed]
     assert batch.lengths == tuple(len(row) for row in ids)
-    expected = [token for uid in "acfbde" for token in ids["abcdef".index(uid)]]
+    expected = [token for uid in "cfabde" for token in ids["abcdef".index(uid)]]
     assert batch.targets.tolist() == expected
     assert batch.examples == tuple(stable_hash(uid) for uid in "abcdef")
     padding = torch.ones(batch.responses.numel(), dtype=torch.bool)
@@ -167,7 +168,8 @@ def test_batch_moves_whole(backbone: Seq2SeqBackbone, mixed: list[Example]) -> N
     for name in ("source", "source_mask", "responses", "tokens"):
         assert getattr(moved, name).device.type == "meta"
         assert getattr(moved, name).shape == getattr(batch, name).shape
-    assert (moved.liked, moved.examples, moved.step) == (batch.liked, batch.examples, 3)
+    assert (moved.unlabelled, moved.liked) == (batch.unlabelled, batch.liked)
+    assert (moved.examples, moved.step) == (batch.examples, 3)
 
 
 # --- draws
@@ -273,24 +275,25 @@ def test_parameters_and_operations(backbone: Seq2SeqBackbone) -> None:
 
     An attention has 4 · (16² + 16) = 1088 weights, a feed-forward 16·32 + 32 + 32·16 + 16 = 1072, a norm 32. So the
     encoder's layer has 1088 + 1072 + 2·32 = 2224 and the decoder's 2·1088 + 1072 + 3·32 = 3344; each side has 32·16
-    positions and a last norm; the embedding, shared with the output, has 310·16.
+    positions and a last norm; the embedding, shared with the output, has 310·16. Tokens and positions are looked up.
     """
     assert backbone.parameters == 2224 + 3344 + 2 * (32 * 16 + 32) + 310 * 16
-    assert backbone.forward_flops(1, 0) == 2 * 2224
-    assert backbone.forward_flops(0, 1) == 2 * (3344 + 310 * 16)
+    assert backbone.forward_flops(1, 0) == 2 * (2224 + 32)
+    assert backbone.forward_flops(0, 1) == 2 * (3344 + 32 + 310 * 16)
     assert backbone.forward_flops(3, 2) == 3 * backbone.forward_flops(1, 0) + 2 * backbone.forward_flops(0, 1)
     assert backbone.dropout == 0.0
 
 
 def test_decode_counts_tokens(backbone: Seq2SeqBackbone) -> None:
-    """The start token is not counted, the end token is, padding is not; blanks are collapsed."""
+    """The end token is counted, padding is not; blanks are collapsed. The start token is not among the generated."""
+    assert backbone.prompt_length(torch.zeros(2, 9)) == 1
     ids = encode(backbone.tokenizer, "two  dogs\n.")
-    width = len(ids) + 3
+    width = len(ids) + 2
     sequences = torch.tensor(
         [
-            [BOS, *ids, EOS, PAD],
-            [BOS, EOS, *[PAD] * (width - 2)],
-            [BOS, *ids, *ids[:2]],
+            [*ids, EOS, PAD],
+            [EOS, *[PAD] * (width - 1)],
+            [*ids, *ids[:2]],
         ]
     )
     replies = backbone.decode(sequences)
@@ -312,7 +315,7 @@ def saved(make_backbone: MakeBackbone, tmp_path_factory: pytest.TempPathFactory)
 def test_save_and_load(saved: tuple[Seq2SeqBackbone, Path], mixed: list[Example]) -> None:
     """The same specification, encodings, logits to the bit, and replies."""
     backbone, folder = saved
-    loaded = Seq2SeqBackbone.load(folder).to("cpu")
+    loaded = load_backbone(folder).to("cpu")
     assert loaded.spec == backbone.spec
     assert loaded.dropout == 0.1
     assert loaded.parameters == backbone.parameters
@@ -342,7 +345,7 @@ def test_a_saved_folder_is_a_pretrained_backbone(
     """As a checkpoint from elsewhere: its weights, our limits, a separator instead of marks; saved and read again."""
     original, folder = saved
     spec = PretrainedBackbone(kind="pretrained", name=str(folder), max_source=20, max_target=8, dropout=0.3)
-    backbone = Seq2SeqBackbone.from_pretrained(spec).to("cpu")
+    backbone = pretrained_backbone(spec).to("cpu")
     assert backbone.dropout == 0.3
     assert all(
         torch.equal(tensor, original.model.state_dict()[name]) for name, tensor in backbone.model.state_dict().items()
@@ -356,7 +359,7 @@ def test_a_saved_folder_is_a_pretrained_backbone(
         logits = backbone.logits(batch)
     assert logits.isfinite().all()
     backbone.save(tmp_path)
-    again = Seq2SeqBackbone.load(tmp_path).to("cpu")
+    again = load_backbone(tmp_path).to("cpu")
     assert again.spec == spec
     with torch.no_grad():
         assert torch.equal(again.logits(again.collate(mixed, seed=0, step=0)), logits)
@@ -371,21 +374,27 @@ def test_a_checkpoint_s_own_decoding_is_dropped(saved: tuple[Seq2SeqBackbone, Pa
     config |= {"num_beams": 7, "no_repeat_ngram_size": 2, "min_length": 9, "repetition_penalty": 3.0}
     path.write_text(json.dumps(config), encoding="utf-8")
     spec = PretrainedBackbone(kind="pretrained", name=str(tmp_path), max_source=20, max_target=8)
-    found = Seq2SeqBackbone.from_pretrained(spec).model.generation_config.to_dict()
+    found = pretrained_backbone(spec).model.generation_config.to_dict()
     for name in ("num_beams", "no_repeat_ngram_size", "min_length", "repetition_penalty"):
         assert found.get(name) != config[name]
 
 
 def test_a_tokenizer_needs_an_end_and_padding(make_backbone: MakeBackbone, scratch: ScratchBackbone) -> None:
-    for token in ("pad_token", "eos_token"):
+    """Without an end nothing can be trained; padding is masked everywhere, so the end token can stand for it."""
+    for names in (["eos_token"], ["eos_token", "pad_token"]):
         tokenizer = train_tokenizer(["a b c"], scratch)
-        setattr(tokenizer, token, None)
-        with pytest.raises(ValueError, match=f"the tokenizer has no {token}_id"):
+        for name in names:
+            setattr(tokenizer, name, None)
+        with pytest.raises(ValueError, match=f"the tokenizer has no {names[-1]}_id"):
             Seq2SeqBackbone(make_backbone().model, tokenizer, scratch)
+    tokenizer = train_tokenizer(["a b c"], scratch)
+    tokenizer.pad_token = None
+    assert Seq2SeqBackbone(make_backbone().model, tokenizer, scratch).pad == EOS
 
 
 def test_feedback_of_a_batch(backbone: Seq2SeqBackbone, make_example: MakeExample) -> None:
-    """Only NEGATIVE is apart; batches of one kind have everything on one side."""
+    """Batches of one kind have everything in one of the three parts."""
     for feedback, liked in ((Feedback.POSITIVE, True), (Feedback.UNLABELLED, True), (Feedback.NEGATIVE, False)):
         batch = backbone.collate([make_example("a", "x y", feedback)], seed=0, step=0)
         assert batch.liked == (len(batch.tokens) if liked else 0)
+        assert batch.unlabelled == (len(batch.tokens) if feedback == Feedback.UNLABELLED else 0)

@@ -14,10 +14,10 @@ from scipy import stats
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from cringe.backbones import Seq2SeqBackbone
+from cringe.backbones import Backbone, Seq2SeqBackbone
 from cringe.counts import Counts
 from cringe.data import Example
-from cringe.generation import SeededSampler, _keywords, generate
+from cringe.generation import SeededSampler, Steering, _keywords, generate
 from cringe.seeding import stable_hash, uniforms
 from cringe.specs import DecodingSpec
 
@@ -171,11 +171,12 @@ def test_replies_do_not_depend_on_batches(spec: DecodingSpec, sharp: Seq2SeqBack
 def test_the_cache_changes_nothing(beams: int, sharp: Seq2SeqBackbone, prompts: list[Example]) -> None:
     """Beams that change places keep what they have read: every token computed anew gives the same replies."""
     spec = BEAM.model_copy(update={"beams": beams})
-    keywords = {name: value for name, value in _keywords(spec).items() if name != "past_key_values"}
+    keywords = _keywords(spec, sharp)
     with torch.inference_mode():
-        sequences = sharp.model.generate(**sharp.prompts(prompts), **keywords | {"use_cache": False})
+        inputs = {name: value for name, value in sharp.generation_inputs(prompts).items() if name != "past_key_values"}
+        sequences = sharp.model.generate(**inputs, **keywords | {"use_cache": False})
     found = [(reply.text, reply.tokens) for reply in generate(sharp, prompts, spec, seed=0)]
-    assert found == sharp.decode(sequences)
+    assert found == sharp.decode(sequences[:, 1:])
 
 
 def test_only_sampling_depends_on_the_seed(sharp: Seq2SeqBackbone, prompts: list[Example]) -> None:
@@ -278,19 +279,20 @@ def test_beam_finds_what_greedy_misses(make_backbone: MakeBackbone, prompts: lis
                 weight.mul_(20)
         backbone.model.final_logits_bias[0, :5] = -1e4
     gains = []
+    inputs = {name: value for name, value in backbone.generation_inputs(prompts).items() if name != "past_key_values"}
     for how in ({"strategy": "greedy"}, {"strategy": "beam", "beams": 8, "length_penalty": 0.0}):
         spec = DecodingSpec.model_validate({**how, "max_new_tokens": 4})
         sequences = backbone.model.generate(
-            **backbone.prompts(prompts),
+            **inputs,
             num_beams=spec.beams,
             max_new_tokens=4,
             min_new_tokens=4,
             do_sample=False,
         )
         replies = [reply.text for reply in generate(backbone, prompts, spec, seed=0)]
-        assert replies == [text for text, _ in backbone.decode(sequences)]
+        assert replies == [text for text, _ in backbone.decode(sequences[:, 1:])]
         with torch.no_grad():
-            logits = backbone.model(**backbone.prompts(prompts), decoder_input_ids=sequences[:, :-1]).logits
+            logits = backbone.model(**inputs, decoder_input_ids=sequences[:, :-1]).logits
         gains.append(logits.log_softmax(dim=-1).gather(-1, sequences[:, 1:, None]).sum(dim=(1, 2)))
     assert (gains[1] - gains[0]).sum() > 0
 
@@ -312,13 +314,16 @@ def test_processors_come_before_the_draw(fixed_model: FixedModel, make_example: 
             scores[rows, z] = -math.inf
             return scores
 
-    def processors(batch: Sequence[Example]) -> list[LogitsProcessor]:
-        given.append([example.uid for example in batch])
-        return [Forbid(batch)]
+    class Guided(Steering):
+        def processors(
+            self, backbone: Backbone, examples: Sequence[Example], spec: DecodingSpec
+        ) -> list[LogitsProcessor]:
+            given.append([example.uid for example in examples])
+            return [Forbid(examples)]
 
     for spec in (NUCLEUS, DecodingSpec(strategy="beam", beams=2, max_new_tokens=12)):
         small = spec.model_copy(update={"batch_size": 4})
-        for reply in generate(backbone, examples, small, seed=0, processors=processors):
+        for reply in generate(backbone, examples, small, seed=0, steering=Guided()):
             assert ("z" in reply.text) == (int(reply.uid) % 2 == 0)
     assert sorted(uid for batch in given for uid in batch) == sorted([str(index) for index in range(10)] * 2)
     assert max(len(batch) for batch in given) == 4

@@ -11,7 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from cringe.losses import cringe_loss, token_nll, unlikelihood_loss
+from cringe.losses import (
+    contrastive_token_loss,
+    cringe_loss,
+    director_class_loss,
+    sigmoid_loss,
+    token_nll,
+    unlikelihood_loss,
+    unlikelihood_set_loss,
+)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -421,3 +429,204 @@ def test_losses_can_be_used_alone() -> None:
     code = "import sys, cringe.losses; print(sorted(name for name in sys.modules if name.startswith('cringe')))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "['cringe', 'cringe.losses']"
+
+
+# --- classes, sigmoids, sets
+
+
+def class_positive(logits: Tensor, targets: Tensor) -> Tensor:
+    return director_class_loss(logits, targets, torch.tensor(True))
+
+
+def class_negative(logits: Tensor, targets: Tensor) -> Tensor:
+    return director_class_loss(logits, targets, torch.tensor(False))
+
+
+def sigmoid_positive(logits: Tensor, targets: Tensor) -> Tensor:
+    return sigmoid_loss(logits, targets, torch.tensor(True), alpha_rest=0.5, alpha_negative=2.0)
+
+
+def sigmoid_negative(logits: Tensor, targets: Tensor) -> Tensor:
+    return sigmoid_loss(logits, targets, torch.tensor(False), alpha_rest=0.5, alpha_negative=2.0)
+
+
+def against(loss: Callable[[Tensor, Tensor, Tensor], Tensor], *negatives: int) -> Loss:
+    """A loss on one token, with a set of tokens that should not come."""
+    return lambda logits, targets: loss(logits, targets, torch.tensor([negatives], dtype=torch.long))
+
+
+def contrast_set(logits: Tensor, targets: Tensor) -> Tensor:
+    return contrastive_token_loss(logits, targets, torch.arange(3).expand(*targets.shape, 3))
+
+
+def unlikely_set(logits: Tensor, targets: Tensor) -> Tensor:
+    return unlikelihood_set_loss(logits, targets, torch.arange(3).expand(*targets.shape, 3))
+
+
+LATER = [class_positive, class_negative, sigmoid_positive, sigmoid_negative, contrast_set, unlikely_set]
+
+
+def test_class_loss_by_hand() -> None:
+    """c = (log 3, 0, -log 4): σ = (3/4, 1/2, 1/5).
+
+    x = 0: -log(3/4) where positive, with gradient σ - 1 = -1/4 at x; -log(1 - 3/4) = log 4 where not, with gradient
+    σ = 3/4. x = 2: log 5 and log(5/4), -4/5 and 1/5. Other logits have no part.
+    """
+    logits = [math.log(3), 0.0, -math.log(4)]
+    for loss, target, expected, slope in (
+        (class_positive, 0, math.log(4 / 3), -1 / 4),
+        (class_negative, 0, math.log(4), 3 / 4),
+        (class_positive, 2, math.log(5), -4 / 5),
+        (class_negative, 2, math.log(5 / 4), 1 / 5),
+    ):
+        value, gradient = value_and_gradient(loss, logits, target)
+        assert value == pytest.approx(expected, rel=1e-6)
+        assert gradient == pytest.approx([slope if token == target else 0 for token in range(3)], abs=1e-6)
+
+
+def test_classes_may_be_broadcast() -> None:
+    """One label for each row of a (2, 3) batch, or for all."""
+    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([[0, 1, 2], [3, 4, 0]])
+    labels = torch.tensor([[True], [False]])
+    whole = director_class_loss(logits, targets, labels)
+    assert torch.equal(whole, director_class_loss(logits, targets, labels.expand(2, 3)))
+    assert torch.equal(whole[0], class_positive(logits[0], targets[0]))
+    assert torch.equal(whole[1], class_negative(logits[1], targets[1]))
+    sigmoid = sigmoid_loss(logits, targets, labels, alpha_rest=0.5, alpha_negative=2.0)
+    assert torch.equal(sigmoid[0], sigmoid_positive(logits[0], targets[0]))
+    assert torch.equal(sigmoid[1], sigmoid_negative(logits[1], targets[1]))
+
+
+def test_sigmoid_loss_by_hand() -> None:
+    """α± = 1/2, α₋ = 2, s = (log 3, 0, -log 2): σ = (3/4, 1/2, 1/3), 1 - σ = (1/4, 1/2, 2/3).
+
+    Positive x = 1: log 2 + (log 4 + log 3/2)/2 = log 2 + log(6)/2, gradient (3/8, -1/2, 1/6). Negative x = 0: 2 log 4,
+    gradient (3/2, 0, 0).
+    """
+    logits = [math.log(3), 0.0, -math.log(2)]
+    value, gradient = value_and_gradient(sigmoid_positive, logits, 1)
+    assert value == pytest.approx(math.log(2) + math.log(6) / 2, rel=1e-6)
+    assert gradient == pytest.approx([3 / 8, -1 / 2, 1 / 6], rel=1e-6)
+    value, gradient = value_and_gradient(sigmoid_negative, logits, 0)
+    assert value == pytest.approx(2 * math.log(4), rel=1e-6)
+    assert gradient == pytest.approx([3 / 2, 0, 0], abs=1e-6)
+
+
+def test_contrast_with_a_set_by_hand() -> None:
+    """s = log(2, 1, 3, 4), x = 0, S = {1, 2}: log(1 + 1/2 + 3/2) = log 3.
+
+    The gradient is the softmax over x and S, less one at x: (2/6 - 1, 1/6, 3/6, 0).
+    """
+    logits = [math.log(value) for value in (2, 1, 3, 4)]
+    value, gradient = value_and_gradient(against(contrastive_token_loss, 1, 2), logits, 0)
+    assert value == pytest.approx(math.log(3), rel=1e-6)
+    assert gradient == pytest.approx([-2 / 3, 1 / 6, 1 / 2, 0], abs=1e-6)
+
+
+def test_unlikelihood_of_a_set_by_hand() -> None:
+    """p = (2, 1, 3, 4) / 10, x = 0, C = {1, 2}: -log(9/10) - log(7/10) = -log(63/100).
+
+    d(-log(1 - p_c))/ds_c = p_c, for another j -p_j p_c / (1 - p_c): -p_j/9 for c = 1 and -3 p_j/7 for c = 2.
+    """
+    logits = [math.log(value) for value in (2, 1, 3, 4)]
+    value, gradient = value_and_gradient(against(unlikelihood_set_loss, 1, 2), logits, 0)
+    assert value == pytest.approx(-math.log(0.63), rel=1e-5)
+    both = 1 / 9 + 3 / 7
+    expected = [-0.2 * both, 0.1 - 0.1 * 3 / 7, 0.3 - 0.3 / 9, -0.4 * both]
+    assert gradient == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_set_of_one_is_the_plain_unlikelihood() -> None:
+    logits = torch.randn(6, 9, generator=torch.Generator().manual_seed(1))
+    negatives = torch.tensor([3, 1, 4, 1, 5, 8])
+    found = unlikelihood_set_loss(logits, torch.zeros(6, dtype=torch.long), negatives[:, None])
+    torch.testing.assert_close(found, unlikelihood_loss(logits, negatives))
+
+
+@pytest.mark.parametrize("loss", [contrastive_token_loss, unlikelihood_set_loss])
+def test_a_set_is_a_set(loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Twice is once, the target and -1 are never, in any order: the same value and gradient, to rounding."""
+    logits = [0.3, -1.2, 2.0, 0.7, 1.1]
+    plain = value_and_gradient(against(loss, 1, 2), logits, 3)
+    for negatives in ((2, 1), (1, 2, 1, 1, 2), (3, 1, 3, 2), (-1, 1, -1, 2), (1, -1, 3, 1, 2, -1, 3)):
+        value, gradient = value_and_gradient(against(loss, *negatives), logits, 3)
+        assert value == pytest.approx(plain[0], rel=1e-6)
+        assert gradient == pytest.approx(plain[1], abs=1e-6)
+    assert value_and_gradient(against(loss, 1, 2, 4), logits, 3)[0] > plain[0]
+
+
+@pytest.mark.parametrize("loss", [contrastive_token_loss, unlikelihood_set_loss])
+@pytest.mark.parametrize("negatives", [(), (-1,), (-1, -1, -1), (3,), (3, -1, 3)], ids=str)
+def test_an_empty_set_costs_nothing(
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor], negatives: tuple[int, ...]
+) -> None:
+    """Nothing before the target, or the target alone: 0, with a gradient of 0; also where logits are extreme."""
+    for scale in (1.0, 1e4):
+        logits = [scale * value for value in (0.3, -1.2, 2.0, 0.7, 1.1)]
+        value, gradient = value_and_gradient(against(loss, *negatives), logits, 3)
+        assert value == 0
+        assert gradient == [0.0] * 5
+
+
+@pytest.mark.parametrize("loss", [contrastive_token_loss, unlikelihood_set_loss])
+def test_sets_of_unequal_size_in_one_batch(loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Each row has its own set, filled up with -1; leading dimensions are free."""
+    logits = torch.randn(2, 2, 7, generator=torch.Generator().manual_seed(2))
+    targets = torch.tensor([[0, 1], [2, 3]])
+    sets = [[(1, 2, 3), (0,)], [(), (5, 6)]]
+    negatives = torch.tensor([[[*found, *[-1] * (3 - len(found))] for found in row] for row in sets])
+    values = loss(logits, targets, negatives)
+    assert values.shape == (2, 2)
+    for i in range(2):
+        for j in range(2):
+            alone = against(loss, *sets[i][j])(logits[i, j : j + 1], targets[i, j : j + 1])
+            assert values[i, j].item() == pytest.approx(alone.item(), rel=1e-6, abs=1e-7)
+    with pytest.raises(ValueError, match="negatives"):
+        loss(logits, targets, negatives[0])
+
+
+@pytest.mark.parametrize("loss", LATER)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 100.0, 6e4])
+def test_later_losses_stay_finite(loss: Loss, dtype: torch.dtype, scale: float) -> None:
+    """At certainty either way, in half precision too: finite float32 values, not negative; finite gradients."""
+    signs = torch.tensor([[1.0, -1, 0, 0.5], [-1, 1, -1, -1], [0, 0, 0, 0], [-1, -1, -1, 1]])
+    leaf = (scale * signs).to(dtype).requires_grad_()
+    values = loss(leaf, torch.tensor([0, 1, 2, 3]))
+    assert values.dtype == torch.float32
+    assert values.shape == (4,)
+    assert values.isfinite().all()
+    assert (values >= 0).all()
+    values.sum().backward()
+    assert leaf.grad is not None
+    assert leaf.grad.dtype == dtype
+    assert leaf.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", LATER)
+def test_later_losses_are_close_in_bfloat16(loss: Loss) -> None:
+    """Widened before any exponential: what is lost is the rounding of the logits alone."""
+    logits = torch.randn(50, 8, generator=torch.Generator().manual_seed(3)).bfloat16()
+    targets = torch.arange(50) % 8
+    assert torch.equal(loss(logits, targets), loss(logits.float(), targets))
+
+
+@pytest.mark.parametrize("loss", LATER)
+def test_later_gradients_are_those_of_differences(loss: Loss) -> None:
+    """Central differences with steps of 1e-2, as float32 allows."""
+    logits = torch.randn(1, 5, generator=torch.Generator().manual_seed(4)).tolist()[0]
+    _, gradient = value_and_gradient(loss, logits, 1)
+    for token in range(5):
+        ends = []
+        for step in (1e-2, -1e-2):
+            moved = list(logits)
+            moved[token] += step
+            ends.append(value_and_gradient(loss, moved, 1)[0])
+        assert gradient[token] == pytest.approx((ends[0] - ends[1]) / 2e-2, abs=2e-4)
+
+
+@pytest.mark.parametrize("loss", LATER)
+def test_later_losses_say_what_does_not_fit(loss: Loss) -> None:
+    with pytest.raises(ValueError, match="do not fit targets"):
+        loss(torch.zeros(3, 5), torch.zeros(2, dtype=torch.long))

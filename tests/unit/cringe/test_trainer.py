@@ -2,37 +2,81 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor
 
-from cringe.backbones import Seq2SeqBackbone
+from cringe.backbones import Backbone, pad
 from cringe.counts import Counts
 from cringe.data import Example, Feedback, StratifiedSampler, Stratum
 from cringe.losses import unlikelihood_loss
 from cringe.methods.base import Method
+from cringe.methods.contrastive_token import ContrastiveToken
+from cringe.methods.cringe import Cringe
 from cringe.methods.cringe_single import CringeSingle
+from cringe.methods.director import Director
+from cringe.methods.director_shared import DirectorShared
 from cringe.methods.registry import entries, load
+from cringe.methods.sigmoid_only import SigmoidOnly
 from cringe.methods.transformer import Transformer
 from cringe.methods.unlikelihood import Unlikelihood
+from cringe.methods.unlikelihood_sequence import UnlikelihoodSequence
+from cringe.methods.unlikelihood_token import UnlikelihoodToken
 from cringe.specs import TrainingSettings
-from cringe.trainer import Trainer, learning_rate
+from cringe.trainer import UNSCORED, Span, Trainer, learning_rate
 
-MakeBackbone = Callable[..., Seq2SeqBackbone]
+MakeBackbone = Callable[..., Backbone]
 MakeExample = Callable[..., Example]
 MakeSettings = Callable[..., TrainingSettings]
-Train = Callable[..., tuple[Trainer, Seq2SeqBackbone]]
+Train = Callable[..., tuple[Trainer, Backbone]]
 
 # Every registered method as it comes, so that one added later is held to the same, and what their fields can change.
-METHODS: list[Method] = [load(name)() for name in entries()]
+# Methods that differ in decoding alone are one training, and a round of iterative CRINGE is one of the single method.
+REGISTERED = {name: load(name)() for name in entries()}
+TRAINED = {
+    name: method.single() if isinstance(method, Cringe) else method.trained_as() for name, method in REGISTERED.items()
+}
+METHODS: list[Method] = [method for name, method in TRAINED.items() if load(name) is type(method)]
 METHODS += [CringeSingle(k=1, alpha=2.0), CringeSingle(k=3, detach_positive=True), Unlikelihood(alpha=5.0)]
+METHODS += [Director(lm_on_positives=False), SigmoidOnly(positives_only=True)]
+METHODS += [UnlikelihoodSequence(rate=1.0, ngram=2)]
 NAMES = [f"{type(method).__name__}-{index}" for index, method in enumerate(METHODS)]
+# What has a loss on no token of a negative response.
+NO_NEGATIVES = [Transformer(), ContrastiveToken(), UnlikelihoodToken(), SigmoidOnly(positives_only=True)]
 every_method = pytest.mark.parametrize("method", METHODS, ids=NAMES)
+
+
+@pytest.fixture(params=["seq2seq", "causal"])
+def family(request: pytest.FixtureRequest) -> str:
+    """Every test of this file holds for both families."""
+    return str(request.param)
+
+
+@pytest.fixture
+def make_backbone(make_backbone: MakeBackbone, family: str) -> MakeBackbone:
+    """The shared one, for a model of the family."""
+    return partial(make_backbone, family=family)
+
+
+@pytest.fixture
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses compute in float32 whatever they are given; here in double, so that rounding hides nothing.
+
+    In float32 sums over rows of another width and the ends of vectors round otherwise, which Adam makes visible where
+    a gradient is nearly 0.
+    """
+    monkeypatch.setattr(Tensor, "float", Tensor.double)
+
+
+wide = pytest.mark.usefixtures("_wide")
 
 
 @pytest.fixture
@@ -46,8 +90,8 @@ def train(make_backbone: MakeBackbone, make_settings: MakeSettings, fixed_batche
         double: bool = False,
         dropout: float = 0.0,
         **settings: object,
-    ) -> tuple[Trainer, Seq2SeqBackbone]:
-        backbone = make_backbone(double=double, dropout=dropout)
+    ) -> tuple[Trainer, Backbone]:
+        backbone = make_backbone(double=double, dropout=dropout, method=method)
         chosen = make_settings(**({"batch_size": len(batches[0])} | settings))
         trainer = Trainer(backbone, method, fixed_batches(*batches), chosen, seed=seed, log_every=1)
         trainer.train()
@@ -56,23 +100,23 @@ def train(make_backbone: MakeBackbone, make_settings: MakeSettings, fixed_batche
     return run
 
 
-def weights(backbone: Seq2SeqBackbone) -> dict[str, Tensor]:
+def weights(backbone: Backbone) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in backbone.model.named_parameters()}
 
 
-def assert_close(first: Seq2SeqBackbone, second: Seq2SeqBackbone, tolerance: float) -> None:
+def assert_close(first: Backbone, second: Backbone, tolerance: float) -> None:
     for name, tensor in weights(first).items():
         torch.testing.assert_close(
             tensor, weights(second)[name], rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
         )
 
 
-def differ(first: Seq2SeqBackbone, second: Seq2SeqBackbone) -> bool:
+def differ(first: Backbone, second: Backbone) -> bool:
     return any(not torch.equal(tensor, weights(second)[name]) for name, tensor in weights(first).items())
 
 
 def gradient(
-    backbone: Seq2SeqBackbone, method: Method, examples: Sequence[Example], settings: TrainingSettings
+    backbone: Backbone, method: Method, examples: Sequence[Example], settings: TrainingSettings
 ) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradient of one optimiser step, caught where the gradient would be clipped."""
     batch = list(examples)
@@ -90,6 +134,7 @@ def gradient(
         return torch.tensor(0.0)
 
     trainer._accelerator.clip_grad_norm_ = catch
+    backbone.model.train()
     record = trainer.step(0)
     return float(record["loss"]), caught
 
@@ -102,6 +147,7 @@ def same_gradient(first: dict[str, Tensor], second: dict[str, Tensor], tolerance
 # --- invariances
 
 
+@wide
 @every_method
 @pytest.mark.parametrize("reduction", ["joint", "separate"])
 def test_micro_batches_change_nothing(method: Method, reduction: str, train: Train, mixed: list[Example]) -> None:
@@ -118,6 +164,7 @@ def test_micro_batches_change_nothing(method: Method, reduction: str, train: Tra
             assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-9)
 
 
+@wide
 @every_method
 def test_order_in_the_batch_changes_nothing(method: Method, train: Train, mixed: list[Example]) -> None:
     _, reference = train(method, mixed, double=True)
@@ -126,6 +173,7 @@ def test_order_in_the_batch_changes_nothing(method: Method, train: Train, mixed:
         assert_close(backbone, reference, 1e-7)
 
 
+@wide
 @every_method
 def test_padding_changes_nothing(
     method: Method,
@@ -136,47 +184,59 @@ def test_padding_changes_nothing(
 ) -> None:
     """Five more columns of padding in contexts and responses: the same loss, the same gradient."""
     settings = make_settings()
-    loss, plain = gradient(make_backbone(double=True), method, mixed, settings)
+    loss, plain = gradient(make_backbone(double=True, method=method), method, mixed, settings)
 
-    from cringe import backbones
+    from cringe import backbones, iterate
 
-    pad = backbones._pad
+    def pad_more(sequences: Sequence[Sequence[int]], padding: int, *, left: bool = False) -> tuple[Tensor, Tensor]:
+        ids, mask = pad(sequences, padding, left=left)
+        columns = (5, 0) if left else (0, 5)
+        return F.pad(ids, columns, value=padding), F.pad(mask, columns, value=False)
 
-    def pad_more(sequences: Sequence[Sequence[int]], token: int) -> tuple[Tensor, Tensor]:
-        ids, mask = pad(sequences, token)
-        return F.pad(ids, (0, 5), value=token), F.pad(mask, (0, 5), value=False)
-
-    monkeypatch.setattr(backbones, "_pad", pad_more)
-    backbone = make_backbone(double=True, max_source=64, max_target=64)
+    monkeypatch.setattr(backbones, "pad", pad_more)
+    monkeypatch.setattr(iterate, "pad", pad_more)
+    backbone = make_backbone(double=True, method=method, max_source=64, max_target=64)
     with torch.no_grad():
-        for name, tensor in make_backbone(double=True).model.named_parameters():
+        for name, tensor in make_backbone(double=True, method=method).model.named_parameters():
             own = dict(backbone.model.named_parameters())[name]
-            own[: len(tensor)].copy_(tensor)  # positions: this model has more of them
+            own[tuple(slice(size) for size in tensor.shape)] = tensor  # positions: this model has more of them
     backbone.spec = make_backbone().spec  # and truncates where the other does
-    assert backbone.collate(mixed, seed=0, step=0).responses.shape[1] == 16 + 5
+    batch = backbone.collate(mixed, seed=0, step=0)
+    assert batch.responses.shape[1] == 16 + 5
+    assert not batch.source_mask[:, :5].any() if backbone.left_pads_source else not batch.source_mask[:, -5:].any()
     padded_loss, padded = gradient(backbone, method, mixed, settings)
     assert padded_loss == pytest.approx(loss, rel=1e-7)
-    assert same_gradient(plain, {name: padded[name][: len(tensor)] for name, tensor in plain.items()})
+    cut = {name: padded[name][tuple(slice(size) for size in tensor.shape)] for name, tensor in plain.items()}
+    assert same_gradient(plain, cut)
 
 
+@wide
 @every_method
 def test_a_longer_neighbour_changes_nothing(
-    method: Method, make_backbone: MakeBackbone, make_settings: MakeSettings, mixed: list[Example]
+    method: Method, make_backbone: MakeBackbone, make_settings: MakeSettings, mixed: list[Example], family: str
 ) -> None:
     """The step's gradient is the sum of the examples' own, each alone and unpadded, by their shares of the tokens.
 
     So a longer example, which pads the others, only changes what the sum is divided by.
     """
     settings = make_settings()
-    lengths = make_backbone().collate(mixed, seed=0, step=0).lengths
-    _, whole = gradient(make_backbone(double=True), method, mixed, settings)
+
+    def tokens(examples: Sequence[Example]) -> int:
+        """Of the step: data's, or those that the model generates in their place."""
+        backbone = make_backbone(double=True, method=method)
+        batch = backbone.collate(examples, seed=0, step=0)
+        return sum(method.prepare_batch(backbone, batch, Counts()).lengths)
+
+    _, whole = gradient(make_backbone(double=True, method=method), method, mixed, settings)
     total = {name: torch.zeros_like(tensor) for name, tensor in whole.items()}
-    for example, length in zip(mixed, lengths, strict=True):
-        _, alone = gradient(make_backbone(double=True), method, [example], settings)
+    everything = tokens(mixed)
+    for example in mixed:
+        share = tokens([example]) / everything
+        _, alone = gradient(make_backbone(double=True, method=method), method, [example], settings)
         for name, tensor in alone.items():
-            total[name] += tensor * length / sum(lengths)
-    # The loss is divided in float32, by other numbers here and there.
-    assert same_gradient(whole, total, 2e-7)
+            total[name] += tensor * share
+    # Llama's norms and rotations are in float32 in any model.
+    assert same_gradient(whole, total, 1e-9 if family == "seq2seq" else 2e-7)
 
 
 def test_in_float32_too(train: Train, mixed: list[Example]) -> None:
@@ -201,8 +261,16 @@ def test_the_seed_decides_the_draws(train: Train, mixed: list[Example]) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    [CringeSingle(alpha=0, k=5), CringeSingle(alpha=0, k=1), Unlikelihood(alpha=0)],
-    ids=["cringe-5", "cringe-1", "unlikelihood"],
+    [
+        CringeSingle(alpha=0, k=5),
+        CringeSingle(alpha=0, k=1),
+        Cringe(alpha=0).single(),
+        Unlikelihood(alpha=0),
+        UnlikelihoodToken(alpha=0),
+        ContrastiveToken(alpha=0),
+        UnlikelihoodSequence(rate=0),
+    ],
+    ids=["cringe-5", "cringe-1", "cringe", "unlikelihood", "unlikelihood-token", "contrastive", "sequence"],
 )
 @pytest.mark.parametrize("size", [None, 2])
 def test_no_weight_on_negatives_is_transformer(
@@ -219,16 +287,57 @@ def test_no_weight_on_negatives_is_transformer(
         assert {name: ours[name] for name in theirs} == theirs
 
 
-@pytest.mark.parametrize("method", [CringeSingle(alpha=0.1), Unlikelihood(alpha=0.1)], ids=["cringe", "unlikelihood"])
+@pytest.mark.parametrize("cls", [Director, DirectorShared])
+def test_director_without_weight_is_transformer(cls: type[Director], train: Train, mixed: list[Example]) -> None:
+    """γ = 0: the language model is Transformer's, to the bit; with ``lm_on_positives: false`` it never sees them."""
+    batches = (mixed, mixed[1:] + mixed[:1], mixed[::-1])
+    plain, reference = train(Transformer(), *batches, updates=7)
+    trainer, backbone = train(cls(gamma=0), *batches, updates=7)
+    found = weights(backbone)
+    for name, tensor in weights(reference).items():
+        assert torch.equal(found[name], tensor), name
+    for ours, theirs in zip(trainer.records, plain.records, strict=True):
+        assert {name: ours[name] for name in theirs} == theirs
+    unliked = [
+        dataclasses.replace(example, feedback=Feedback.NEGATIVE) if example.feedback == Feedback.POSITIVE else example
+        for example in mixed
+    ]
+    without = train(Transformer(), unliked, updates=4)[1]
+    found = weights(train(cls(gamma=0, lm_on_positives=False), mixed, updates=4)[1])
+    assert all(torch.equal(found[name], tensor) for name, tensor in weights(without).items())
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        CringeSingle(alpha=0.1),
+        Unlikelihood(alpha=0.1),
+        UnlikelihoodToken(alpha=0.1),
+        ContrastiveToken(alpha=0.1),
+        UnlikelihoodSequence(rate=1.0, alpha=0.1),
+        DirectorShared(gamma=0.1),
+    ],
+    ids=["cringe", "unlikelihood", "unlikelihood-token", "contrastive", "sequence", "director"],
+)
 def test_a_little_weight_is_not(method: Method, train: Train, mixed: list[Example]) -> None:
-    assert differ(train(method, mixed)[1], train(Transformer(), mixed)[1])
+    assert differ(train(Transformer(), mixed)[1], train(method, mixed)[1])
+
+
+def test_methods_that_steer_train_as_transformer() -> None:
+    """What differs in decoding alone is one training; the others are trained as themselves."""
+    steering = {"fudge", "pacer", "reranker"}
+    assert {name for name, method in TRAINED.items() if load(name) is not type(method)} == steering | {"cringe"}
+    assert all(TRAINED[name] == Transformer() for name in steering)
+    assert Cringe(alpha=3.0, k=2).single() == CringeSingle(alpha=3.0, k=2)
+    assert Cringe(alpha=3.0, iterations=1).trained_as() == CringeSingle(alpha=3.0)
+    assert Cringe().trained_as() == Cringe()
 
 
 # --- the reduction, by hand
 
 
 def by_hand(
-    backbone: Seq2SeqBackbone, examples: Sequence[Example], alpha: float, reduction: str
+    backbone: Backbone, examples: Sequence[Example], alpha: float, reduction: str
 ) -> tuple[float, dict[str, float]]:
     """Unlikelihood training as one would write it: token by token, each example alone, in double."""
     nll, penalty, liked, negative = 0.0, 0.0, 0, 0
@@ -314,9 +423,14 @@ def test_batches_of_one_kind_are_finite(
 ) -> None:
     """All positive, all negative, all unlabelled, and a single token, the end token, alone."""
     examples = [make_example(str(index), text, feedback, "hi") for index, text in enumerate(responses)]
-    loss, found = gradient(make_backbone(), method, examples, make_settings(reduction=reduction))
+    backbone = make_backbone(method=method)
+    loss, found = gradient(backbone, method, examples, make_settings(reduction=reduction))
     assert all(tensor.isfinite().all() for tensor in found.values())
-    learns = feedback != Feedback.NEGATIVE or not isinstance(method, Transformer)
+    batch = method.prepare_batch(make_backbone(), backbone.collate(examples, seed=0, step=0), Counts())
+    if isinstance(method, UnlikelihoodSequence):  # on data as Transformer, on generations by what they repeat
+        learns = bool(len(batch.tokens)) if batch.generated else feedback != Feedback.NEGATIVE
+    else:
+        learns = feedback != Feedback.NEGATIVE or method not in NO_NEGATIVES
     assert (loss > 0) == learns
     assert any(bool(tensor.any()) for tensor in found.values()) == learns
 
@@ -338,7 +452,7 @@ def test_negatives_are_unlearnt_and_positives_learnt(
     good = make_example("g", "i have two dogs .", "positive", "do you ?")
     bad = make_example("b", "i have a cat .", "negative", "do you ?")
 
-    def likelihood(backbone: Seq2SeqBackbone, example: Example) -> float:
+    def likelihood(backbone: Backbone, example: Example) -> float:
         batch = backbone.collate([example], seed=0, step=0)
         with torch.no_grad():
             return -float(F.cross_entropy(backbone.logits(batch), batch.targets))
@@ -405,17 +519,18 @@ def test_modes(make_backbone: MakeBackbone, make_settings: MakeSettings, mixed: 
     assert not backbone.model.training
 
 
-def test_dropout_is_seeded(train: Train, mixed: list[Example]) -> None:
+@pytest.mark.parametrize("method", [Transformer(), SigmoidOnly()], ids=["transformer", "sigmoid_only"])
+def test_dropout_is_seeded(method: Method, train: Train, mixed: list[Example]) -> None:
     """Equal seeds give equal masks, others others; torch's own state neither matters nor moves."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         before = torch.random.get_rng_state()
-        first = train(Transformer(), mixed, dropout=0.3)[1]
+        first = train(method, mixed, dropout=0.3)[1]
         assert torch.equal(torch.random.get_rng_state(), before)
         torch.manual_seed(2)
-        assert not differ(first, train(Transformer(), mixed, dropout=0.3)[1])
-    assert differ(first, train(Transformer(), mixed, dropout=0.3, seed=1)[1])
-    assert differ(first, train(Transformer(), mixed)[1])
+        assert not differ(first, train(method, mixed, dropout=0.3)[1])
+    assert differ(first, train(method, mixed, dropout=0.3, seed=1)[1])
+    assert differ(first, train(method, mixed)[1])
 
 
 def test_log_and_progress(
@@ -453,7 +568,12 @@ def comparable(counts: Counts) -> dict[str, Any]:
 @every_method
 @pytest.mark.parametrize("size", [None, 2])
 def test_ledger_by_hand(method: Method, size: int | None, train: Train, mixed: list[Example]) -> None:
-    """Four updates on six examples; tokens counted from the encodings; the same for every method and any cut."""
+    """Four updates on six examples; tokens counted from the encodings; the same for every method and any cut.
+
+    But for methods that train on what they generate; see `test_ledger_of_generations`.
+    """
+    if isinstance(method, UnlikelihoodSequence):
+        method = method.model_copy(update={"rate": 0.0})
     trainer, backbone = train(method, mixed, micro_batch_size=size)
     encode = backbone.tokenizer
     tokens = {
@@ -462,8 +582,16 @@ def test_ledger_by_hand(method: Method, size: int | None, train: Train, mixed: l
     }
     assert tokens["e"] == 1
     assert tokens["d"] == 16
+    mark = int(backbone.left_pads_source)  # a decoder-only model is told that it is its turn
     source = sum(
-        max(1, min(32, sum(1 + len(encode(turn, add_special_tokens=False)["input_ids"]) for turn in example.context)))
+        mark
+        + max(
+            1,
+            min(
+                32 - mark,
+                sum(1 + len(encode(turn, add_special_tokens=False)["input_ids"]) for turn in example.context),
+            ),
+        )
         for example in mixed
     )
     counts = trainer.counts
@@ -486,6 +614,24 @@ def test_ledger_by_hand(method: Method, size: int | None, train: Train, mixed: l
     assert counts.peak_memory_bytes > 1e6
 
 
+@pytest.mark.parametrize("size", [None, 2])
+def test_ledger_of_generations(size: int | None, train: Train, mixed: list[Example]) -> None:
+    """Sequence-level unlikelihood: the same examples in the same order and as many updates; its own tokens on top."""
+    plain, _ = train(Transformer(), mixed, micro_batch_size=size)
+    trainer, backbone = train(UnlikelihoodSequence(rate=1.0, ngram=1), mixed, micro_batch_size=size)
+    counts = trainer.counts
+    for name in ("updates", "examples", "source_tokens", "order_digest", "backward_passes"):
+        assert getattr(counts, name) == getattr(plain.counts, name), name
+    # Every token of the step is the model's own, repeated ones negative and the rest without a loss.
+    assert set(counts.target_tokens) == {"negative", UNSCORED}
+    assert counts.target_tokens.total() == counts.generated_tokens
+    assert 24 <= counts.generated_tokens <= 4 * 6 * backbone.spec.max_target
+    assert counts.forward_passes >= 24 + counts.generated_tokens
+    assert counts.flops > 3 * backbone.forward_flops(counts.source_tokens, counts.generated_tokens)
+    share = trainer.records[-1]["negative_share"]
+    assert 0 < share < 1
+
+
 def test_order_digest(make_example: MakeExample, make_backbone: MakeBackbone, make_settings: MakeSettings) -> None:
     """Equal for all methods, another for another seed of the order."""
     rows = [make_example(f"{kind}{index}", "no .", kind) for kind in Feedback for index in range(9)]
@@ -493,7 +639,8 @@ def test_order_digest(make_example: MakeExample, make_backbone: MakeBackbone, ma
 
     def digest(method: Method, seed: int) -> str:
         sampler = StratifiedSampler({"s": rows}, strata, batch_size=6, seed=seed)
-        return Trainer(make_backbone(), method, sampler, make_settings(), seed=seed).train().order_digest
+        backbone = make_backbone(method=method)
+        return Trainer(backbone, method, sampler, make_settings(), seed=seed).train().order_digest
 
     digests = {digest(method, 0) for method in METHODS}
     assert len(digests) == 1
@@ -567,7 +714,7 @@ def test_resumed_is_undisturbed(
 
     def run(dies_at: int | None, resume: Path | None) -> tuple[Trainer, Mortal]:
         sampler = Mortal(*batches, dies_at=dies_at)
-        backbone = make_backbone(dropout=dropout)
+        backbone = make_backbone(dropout=dropout, method=method)
         return Trainer(
             backbone, method, sampler, settings, seed=3, log_every=2, resume=resume, save_every_seconds=0
         ), sampler
@@ -579,7 +726,8 @@ def test_resumed_is_undisturbed(
         trainer, sampler = run(dies_at, state)
         with pytest.raises(KilledError):
             trainer.train()
-        assert sampler.asked == list(range(start, dies_at))
+        looked = [0] if start == 0 and type(method).begin is not Method.begin else []
+        assert sampler.asked == [*looked, *range(start, dies_at)]
     trainer, sampler = run(None, state)
     counts = trainer.train()
     assert sampler.asked == [8]
@@ -589,11 +737,74 @@ def test_resumed_is_undisturbed(
     assert counts.updates == 9
     assert trainer.records == reference.records
     assert counts.seconds > 0
+    if trainer.backbone.head is not None:
+        assert {f"model.lm_head.{name}" for name in trainer.backbone.head.own_weights()} <= stored(state)
 
     done, sampler = run(None, state)
     assert comparable(done.train()) == comparable(reference.counts)
     assert sampler.asked == []
     assert not differ(done.backbone, reference.backbone)
+
+
+def stored(path: Path) -> set[str]:
+    """Names of the tensors of a state."""
+    with safe_open(path, framework="pt") as file:
+        return set(file.keys())
+
+
+# --- rounds
+
+
+@pytest.mark.parametrize("method", [CringeSingle(), Director()], ids=["cringe", "director"])
+def test_two_rounds_of_one_schedule_are_one_training(
+    method: Method, make_backbone: MakeBackbone, make_settings: MakeSettings, mixed: list[Example], tmp_path: Path
+) -> None:
+    """``rounds: split``: steps 0 to 2 and 3 to 8 of a schedule, the optimiser taken over: the whole one, to the bit."""
+    settings = make_settings(updates=9)
+    batches = (mixed, mixed[::-1])
+
+    def trainer(span: Span | None, dies_at: int | None = None) -> tuple[Trainer, Mortal]:
+        sampler = Mortal(*batches, dies_at=dies_at)
+        return Trainer(make_backbone(method=method), method, sampler, settings, seed=3, span=span, log_every=1), sampler
+
+    whole, _ = trainer(None)
+    whole.train()
+    first, sampler = trainer(Span(0, 3))
+    first.train()
+    assert sampler.asked == [0, 1, 2]
+    first.keep(tmp_path / "state.safetensors", 3)
+    second, sampler = trainer(Span(3, 9))
+    assert second.restore(tmp_path / "state.safetensors") == 3
+    second.train()
+    assert sampler.asked == list(range(3, 9))
+    assert not differ(second.backbone, whole.backbone)
+    assert comparable(second.counts) == comparable(whole.counts)
+    assert second.records == whole.records
+
+
+def test_a_round_with_a_schedule_of_its_own(
+    make_backbone: MakeBackbone, make_settings: MakeSettings, mixed: list[Example]
+) -> None:
+    """``rounds: extra``: steps go on, so that batches and draws are new, and the learning rate begins anew."""
+    settings = make_settings(updates=4)
+    told: list[tuple[int, int]] = []
+    sampler = Mortal(mixed)
+    trainer = Trainer(
+        make_backbone(),
+        CringeSingle(),
+        sampler,
+        settings,
+        seed=3,
+        span=Span(4, 8, 4),
+        log_every=1,
+        progress=lambda done, total, note: told.append((done, total)),
+    )
+    counts = trainer.train()
+    assert sampler.asked == [4, 5, 6, 7]
+    assert counts.updates == 4
+    assert [record["step"] for record in trainer.records] == [5, 6, 7, 8]
+    assert [record["learning_rate"] for record in trainer.records] == [learning_rate(settings, n) for n in range(4)]
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_state_is_kept_at_times(
