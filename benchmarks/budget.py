@@ -9,6 +9,9 @@ from benchmarks.errors import UserError
 
 EQUAL = ("updates", "examples", "source_tokens", "target_tokens", "order_digest")
 """Of the training of two methods with the same seed these must be equal, or their numbers do not compare."""
+UNSCORED = "unscored"
+"""Target tokens, in a ledger, that a method generated in training (`cringe.trainer.UNSCORED`): it saw the contexts of
+the others in their order, and on some updates replies of its own in the place of theirs."""
 OWN_DATA = "rounds"
 """An entry of the ledger of a method that trains on what it generates: its data are not the others', and the table says
 so."""
@@ -33,11 +36,19 @@ def assert_comparable(ledgers: Mapping[tuple[str, int], Mapping[str, Any]]) -> l
     problems, notes = [], []
     first: dict[int, tuple[str, Mapping[str, Any]]] = {}
     for (method, seed), ledger in ledgers.items():
+        equal: tuple[str, ...] = ("start", *EQUAL)
         if OWN_DATA in ledger:
             notes.append(_own_data(method, seed, ledger))
             continue
-        other, reference = first.setdefault(seed, (method, ledger))
-        for name in ("start", *EQUAL):
+        if UNSCORED in ledger.get("training", {}).get("target_tokens", {}):
+            notes.append(
+                f"{method}, seed {seed}: on some of its updates it trains on replies of its own to the same contexts."
+            )
+            equal = tuple(name for name in equal if name != "target_tokens")
+        else:
+            first.setdefault(seed, (method, ledger))
+        other, reference = first.get(seed, (method, ledger))
+        for name in equal:
             ours, theirs = _entry(ledger, name), _entry(reference, name)
             if ours != theirs:
                 problems.append(f"  seed {seed}, {name}: {other} {theirs}, {method} {ours}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,7 @@ from cringe.specs import (
     TrainingSettings,
 )
 
-_NOT_SET_BY_NAME = frozenset({"task", "preset", "settings"})
+_NOT_SET_BY_NAME = frozenset({"task", "preset", "settings", "changes"})
 """Fields of a configuration that have options of their own."""
 
 
@@ -38,6 +39,8 @@ class RunConfig(Spec):
     """Rows of the table, in its order."""
     preset: str
     """Where the settings come from, for the title."""
+    changes: tuple[str, ...] = ()
+    """What ``--set`` changed, for the title."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     threads: int = Field(ge=1)
     """Threads of a stage on CPU. A part of every key, so that results do not depend on how stages are run."""
@@ -107,19 +110,29 @@ def resolve(
         **values,
         "task": task_name,
         "methods": tuple(dict.fromkeys(name for name in names if name)),
-        "preset": preset if preset in known_presets else Path(preset).stem,
+        "preset": preset if preset in known_presets else _file_name(Path(preset).stem, known_presets),
+        "changes": tuple(overrides),
         "settings": _method_settings(settings, known, problems),
     } | ({"seeds": tuple(dict.fromkeys(seeds))} if seeds is not None else {})
     config = None
     if preset_values is not None:  # else there is one thing to say, and it has been said
+        if isinstance(values.get("decoding"), dict):  # null drops a decoding that the preset has
+            values["decoding"] = {name: spec for name, spec in values["decoding"].items() if spec is not None}
         config = _validate(values, problems)
         if task_name:
             _check_batches(task_name, values, problems)
     if config is not None:
         _check_lengths(config, problems)
+        _check_methods(config, problems)
     if problems or config is None:
         raise UsageError("\n".join(problems))
     return config
+
+
+def _file_name(stem: str, known: Mapping[str, str]) -> str:
+    """A preset file's name as a part of names of files, and never that of a preset of ours."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem)
+    return f"{name}-file" if name in known else name
 
 
 def find(word: str, known: Mapping[str, Entry], what: str, problems: list[str]) -> str:
@@ -250,6 +263,21 @@ def _check_lengths(config: RunConfig, problems: list[str]) -> None:
             for name, spec in config.decoding.items()
             if spec.max_new_tokens > places
         ]
+
+
+def _check_methods(config: RunConfig, problems: list[str]) -> None:
+    """What a method's hyper-parameters say of other settings must be so."""
+    for name in config.methods:
+        method = config.settings.get(name)
+        decoding = getattr(method, "decoding", None)
+        if isinstance(decoding, str) and decoding not in config.decoding:
+            problems.append(f"{name}.decoding: no decoding '{decoding}'; {did_you_mean(decoding, config.decoding)}")
+        rounds = getattr(method, "iterations", 1)
+        if rounds > max(1, config.training.updates):
+            problems.append(f"{name}.iterations: {rounds} rounds do not fit into {config.training.updates} updates")
+        k = getattr(method, "k", None)
+        if isinstance(k, int) and isinstance(config.backbone, ScratchBackbone) and k >= config.backbone.vocabulary:
+            problems.append(f"{name}.k: {k} is not below the backbone's vocabulary of {config.backbone.vocabulary}")
 
 
 def _sentences(error: ValidationError, model: type[Spec], prefix: str = "") -> list[str]:

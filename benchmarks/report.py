@@ -39,8 +39,9 @@ def make_table(plan: Plan, results: Path) -> Table:
         decodings={name: spec.sentence() for name, spec in config.decoding.items()},
         paper=load_paper(task.paper_table),
         synthetic=plan.synthetic,
-        preset=config.preset,
-        notes=(*notes, *_footnotes(plan)),
+        preset=" with ".join([config.preset, *[", ".join(config.changes)] * bool(config.changes)]),
+        judged=task.judged,
+        notes=(*_data_notes(plan, results), *notes, *_footnotes(plan)),
     )
     return build_table(runs, judged, meta)
 
@@ -65,10 +66,27 @@ def write_table(plan: Plan, table: Table, results: Path) -> Path:
     return folder
 
 
+def _data_notes(plan: Plan, results: Path) -> list[str]:
+    """How the data of the table differ from the official release, whose numbers stand beside ours."""
+    task = tasks.load(plan.config.task)
+    path = results / plan.judge.folder / "counts.json"
+    if plan.synthetic or not path.exists():
+        return []
+    counts = _json(path)
+    parts = [
+        f"{file.name} {counts[file.name]:,} of {file.official_rows:,} {file.unit}"
+        for file in task.files
+        if file.needed and file.official_rows and counts.get(file.name, 0) != file.official_rows
+    ]
+    if not parts:
+        return []
+    return [f"The data are not the official release, so the paper's numbers are not like ours: {', '.join(parts)}."]
+
+
 def _footnotes(plan: Plan) -> list[str]:
     """What methods do otherwise than the others while decoding."""
     settings = plan.config.settings
-    return [f"{name} {settings[name].footnote}." for name in plan.config.methods if settings[name].footnote]
+    return [f"{name}: {note}." for name in plan.config.methods if (note := settings[name].footnote())]
 
 
 def _runs(plan: Plan, results: Path) -> list[RunScores]:

@@ -138,6 +138,8 @@ def _configs(options: argparse.Namespace) -> list[RunConfig]:
     names, method_names = list(_split(options.task)), list(_split(options.methods))
     given = {"--task": names, "--methods": method_names}
     problems = [f"{option}: not given; see --list" for option, words in given.items() if not words]
+    if not options.out:
+        problems.append("--out: is empty; name a folder, such as results/runs")
     if options.jobs is not None and options.jobs < 1:
         problems.append(f"--jobs: must be 1 or more (found {options.jobs})")
     seeds: list[int] = []
@@ -191,9 +193,12 @@ def _execute(plan: Plan, source: DataSource, out: Path, device: str, options: ar
     from benchmarks.progress import Reporter
     from benchmarks.report import make_table, write_table
     from benchmarks.runner import execute
+    from benchmarks.tasks import registry as tasks
 
     _announce(plan, source)
     jobs = options.jobs or (max(1, (os.cpu_count() or 1) // plan.config.threads) if device == "cpu" else 1)
+    if source.folder is not None and any(not (out / stage.folder).exists() for stage in plan.stages):
+        tasks.load(plan.config.task).load(source.folder)  # bad data are told of before anything is trained
     missing = [stage for stage in plan.stages if options.force or not (out / stage.folder).exists()]
     try:
         outcome = execute(
@@ -206,10 +211,13 @@ def _execute(plan: Plan, source: DataSource, out: Path, device: str, options: ar
             force=options.force,
             reporter=Reporter(len(missing), sys.stderr),
         )
+        table = make_table(plan, out)
+        folder = write_table(plan, table, out)
     except OSError as error:
-        raise UserError(f"cannot write results to {out}: {error.strerror or error}") from error
-    table = make_table(plan, out)
-    folder = write_table(plan, table, out)
+        reason = f"{error.strerror or error} ({error.filename})"
+        raise UserError(
+            f"cannot write results to {out}: {reason}\n  next step: name another folder with --out"
+        ) from error
     print(table.to_markdown())
     print(f"written to {folder}; every row's directory is named in manifest.json there", file=sys.stderr)
     for failure in outcome.failed:

@@ -79,5 +79,7 @@ class TableMeta:
     """The decoding beside which the paper's values may stand."""
     synthetic: bool
     preset: str
+    judged: frozenset[str] = frozenset()
+    """Metrics that are a judge's verdict."""
     notes: tuple[str, ...] = ()
     """Sentences on how rows differ in what they were trained on."""

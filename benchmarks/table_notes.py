@@ -39,6 +39,8 @@ def judge_line(metric: str, judge: JudgeReport) -> JudgeLine:
 def base_notes(meta: TableMeta, quality: str) -> list[str]:
     """What the columns are, and where the paper's values come from."""
     notes = [f"nll/token, distinct and tokens are of the replies to {quality}; nll is under the warm-up backbone."]
+    if any(column.metric in meta.judged for column in meta.columns):
+        notes.append("gold is a ceiling for F1 alone: among the gold replies are the ones that the judge is to find.")
     notes += meta.notes
     if meta.paper is not None:
         degrees = [f"({LETTERS[key]}) {text}" for key, text in meta.paper.certainty.items() if key != "unknown"]

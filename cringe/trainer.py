@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -148,6 +149,7 @@ class Trainer:
             step += 1
             if step % self._log_every == 0 or step == self._span.last:
                 self.records.append({"step": step, **{name: float(value) for name, value in record.items()}})
+                self._check_finite()
                 self._progress(
                     step - self._span.first, self._span.last - self._span.first, f"loss {float(record['loss']):.3f}"
                 )
@@ -156,6 +158,15 @@ class Trainer:
                 saved = time.monotonic()
         self.backbone.model.eval()
         return self.counts
+
+    def _check_finite(self) -> None:
+        """Stop at a loss that is no number, rather than train on to weights that are none."""
+        last = self.records[-1]
+        if not all(math.isfinite(value) for value in last.values()):
+            raise ValueError(
+                f"the loss is not finite by step {last['step']:.0f} (loss {last['loss']}, gradient norm "
+                f"{last['gradient_norm']}); lower the learning rate or the method's weights"
+            )
 
     def _begin(self) -> None:
         """Show the method the first step's examples, in batches that a forward pass holds."""

@@ -40,6 +40,7 @@ def run(settings: Mapping[str, Any], context: Context) -> None:
         report["last_turn_auc"] = auc(_negative(labelled.test), alone.probabilities(labelled.test)).value
         report["other_history_auc"] = _other_history_auc(judge, labelled.test)
     write_json(context.out / "report.json", report)
+    write_json(context.out / "counts.json", dict(data.counts))
 
 
 def _train(

@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
+from benchmarks.errors import DataError
 from benchmarks.tasks import convai2, synthetic
 from benchmarks.tasks.base import ClassificationData, Column, DataFile, Task, TaskData
 from benchmarks.tasks.reading import Row, json_rows
@@ -84,6 +85,19 @@ def _example(row: Row, *, uid: str) -> Example:
     )
 
 
+def _require_both(examples: tuple[Example, ...], path: Path) -> None:
+    """Neither training nor judging is possible with dialogues of one kind alone."""
+    found = {example.feedback for example in examples}
+    if len(found) < 2:
+        raise DataError(
+            "holds too few dialogues: some must contradict themselves and some must not, in each half of train (train "
+            "records whose last line is one of dev or test do not count)",
+            path=path,
+            found=", ".join(sorted(found)) or "none",
+            hint="take the whole file of the release",
+        )
+
+
 class Decode(Task):
     """Contradiction avoidance, with both views of DECODE and ConvAI2 for fluency."""
 
@@ -124,7 +138,7 @@ class Decode(Task):
         says examples, and how many records of train were left out.
 
         Raises:
-            DataError: as `convai2.load_split` and `read_records`.
+            DataError: as `convai2.load_split` and `read_records`, or a part of the labelled data lacks a class.
         """
         chat = {split: convai2.load_split(folder, split) for split in convai2.FILES}
         read = {
@@ -135,6 +149,8 @@ class Decode(Task):
         held_out = {normalised(example.response) for example in chain(read["dev"], read["test"])}
         train = [example for example in read["train"] if normalised(example.response) not in held_out]
         first, second = (tuple(half) for half in halves(train))
+        for name, part in (("train", first), ("train", second), ("dev", read["dev"]), ("test", read["test"])):
+            _require_both(part, folder / _FILES[name].path)
         return TaskData(
             sources={"convai2": chat["train"].examples, "decode": first},
             classification=ClassificationData(

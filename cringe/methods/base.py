@@ -77,7 +77,6 @@ class Method(Spec):
         """What the method adds to decoding."""
         return None
 
-    @property
     def footnote(self) -> str:
         """What a reader of the table must know of the method's decoding; empty where it is the table's."""
         return ""

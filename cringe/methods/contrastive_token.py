@@ -20,7 +20,8 @@ class ContrastiveToken(Method):
     alpha: float = Field(default=1.0, ge=0)
     """Weight of the contrast; the two terms are added as they are in Jiang et al. 2022."""
     preceding: int = Field(default=60, ge=1)
-    """M, how many tokens back negatives are taken from. Ours; longer than a reply, so all of its earlier tokens."""
+    """M, how many tokens back negatives are taken from. Ours; at tiny and cpu longer than a reply, so
+    all of its earlier tokens."""
 
     def loss(self, logits: Tensor, batch: Batch) -> TokenLoss:
         """Cross-entropy plus α times the contrast with earlier tokens."""

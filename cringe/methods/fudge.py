@@ -25,6 +25,10 @@ class Fudge(Method):
     code's default, so that the two differ in the share of steps alone. Yang & Klein's code takes 200, at twenty times
     the guide's work."""
 
+    def footnote(self) -> str:
+        """The cut to the top tokens is a change of its own, with or without a guide."""
+        return f"at every step only the top {self.top} tokens can be written, under sampling too" if self.top else ""
+
     def trained_as(self) -> Method:
         """Training is the baseline's."""
         return Transformer()

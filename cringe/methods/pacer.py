@@ -27,10 +27,11 @@ class Pacer(Method):
     candidates: int = Field(default=10, ge=1)
     """Finished replies to choose from, as in ``reranker``; 1 for no re-ranking."""
 
-    @property
     def footnote(self) -> str:
-        """Under sampling it has more tries than the others."""
-        return f"chooses among {self.candidates} finished replies to a prompt, also under sampling"
+        """It cuts to the top tokens where it is guided, and may have more tries than the others."""
+        cut = f"at {self.rate:.0%} of the steps only the top {self.top} tokens can be written"
+        picks = f"the guide picks among at most {self.candidates} finished replies, as for reranker"
+        return "; ".join([*[cut] * bool(self.top and self.rate), *[picks] * (self.candidates > 1)])
 
     def trained_as(self) -> Method:
         """Training is the baseline's."""

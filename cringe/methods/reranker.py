@@ -22,10 +22,12 @@ class Reranker(Method):
     """Replies to choose from: at most all beams, 10 in the released evaluation, or so many samples. Greedy search has
     one."""
 
-    @property
     def footnote(self) -> str:
         """Under sampling it has more tries than the others."""
-        return f"chooses among {self.candidates} finished replies to a prompt, also under sampling"
+        return (
+            f"the guide alone picks among at most {self.candidates} finished replies to a prompt: those of the beam, "
+            "or as many samples where the others have one"
+        )
 
     def trained_as(self) -> Method:
         """Training is the baseline's."""

@@ -139,7 +139,9 @@ def test_tasks_and_methods_go_by_alias(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_methods_keep_their_order_and_come_once() -> None:
     config = configure(methods=("cringe_single", "transformer", "cringe_single"))
     assert config.methods == ("cringe_single", "transformer")
-    assert configure(methods=("unlikelihood", "all")).methods == ("unlikelihood", "transformer", "cringe_single")
+    both = configure(methods=("unlikelihood", "all")).methods
+    assert both[:2] == ("unlikelihood", "transformer")
+    assert sorted(both) == sorted(configure(methods=("all",)).methods)
 
 
 def test_seeds() -> None:
@@ -178,7 +180,7 @@ def test_a_configuration_is_frozen_and_goes_through_json() -> None:
     [
         ({"task": "decod"}, "no task 'decod'; did you mean 'decode'? known: contradiction, decode"),
         ({"methods": ("transfomer",)}, "no method 'transfomer'; did you mean 'transformer'? known: "),
-        ({"methods": ("cringe",)}, "no method 'cringe'; did you mean 'cringe_single'? known: "),
+        ({"methods": ("cringe_sngle",)}, "no method 'cringe_sngle'; did you mean 'cringe_single'? known: "),
         ({"preset": "tinny"}, "no preset 'tinny'; did you mean 'tiny'? known: cpu, paper, small, tiny, or a YAML file"),
         ({"preset": "zzzzzz"}, "no preset 'zzzzzz'; known: cpu, paper, small, tiny, or a YAML file"),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.errors import DataError
 from benchmarks.tasks import synthetic
 from benchmarks.tasks.base import TaskData
 from benchmarks.tasks.decode import TASK, read_records
@@ -92,25 +93,39 @@ def test_byte_order_mark_and_carriage_returns_are_no_part_of_the_text(tmp_path: 
     assert list(read_records(path)) == plain
 
 
+def both_kinds(name: str, size: int = 24) -> list[dict[str, Any]]:
+    """Records of which every other one contradicts itself."""
+    return [record(f"{name} {i}", ["so", "ok", f"{name} {i}"], contradicts=i % 2 == 0) for i in range(size)]
+
+
 def test_train_records_with_a_last_line_of_dev_or_test_are_dropped(tmp_path: Path) -> None:
+    others = both_kinds("other")
+    texts = ["i Swim ", "i run", "i  paint", "i sing"]
     folder = write_all(
         tmp_path,
-        train=[record(str(i), ["hi", text]) for i, text in enumerate(["i Swim ", "i run", "i  paint", "i sing"])],
-        dev=[record("0", ["hi", "I swim"])],
-        test=[record("0", ["hi", "i paint"])],
+        train=[record(str(i), ["hi", text]) for i, text in enumerate(texts)] + others,
+        dev=[record("0", ["hi", "I swim"]), *both_kinds("dev", 2)],
+        test=[record("0", ["hi", "i paint"]), *both_kinds("test", 2)],
     )
     data = TASK.load(folder)
-    trained = data.classification.guide_train + data.classification.judge_train
-    assert sorted(example.response for example in trained) == ["i run", "i sing"]
-    assert data.counts["decode train"] == 4
+    trained = {example.response for example in data.classification.guide_train + data.classification.judge_train}
+    assert trained == {"i run", "i sing"} | {other["turns"][-1]["text"] for other in others}
+    assert data.counts["decode train"] == 28
     assert data.counts["decode train dropped"] == 2
 
 
+@pytest.mark.parametrize("part", ["train", "dev", "test"])
+def test_dialogues_of_one_kind_alone_are_refused(tmp_path: Path, part: str) -> None:
+    files = {"train": both_kinds("train"), "dev": both_kinds("dev", 2), "test": both_kinds("test", 2)}
+    files[part] = [row | {"is_contradiction": False} for row in files[part]]
+    with pytest.raises(DataError, match=rf"{part}\.jsonl: holds too few dialogues(?s:.*)next step"):
+        TASK.load(write_all(tmp_path, **files))
+
+
 def test_optional_files_are_counted_where_they_are(tmp_path: Path) -> None:
-    rows = [record(str(i), ["hi", f"line {i}"]) for i in range(4)]
-    folder = write_all(tmp_path, train=rows, dev=rows[:1], test=rows[1:2])
+    folder = write_all(tmp_path, train=both_kinds("train"), dev=both_kinds("dev", 2), test=both_kinds("test", 2))
     assert "decode rct" not in TASK.load(folder).counts
-    write(folder / "decode/decode_v0.1/rct.jsonl", rows[:3])
+    write(folder / "decode/decode_v0.1/rct.jsonl", both_kinds("rct", 3))
     assert TASK.load(folder).counts["decode rct"] == 3
 
 
