@@ -291,7 +291,7 @@ def _work(job: Job) -> str | None:
     from benchmarks.stages.context import Context, write_json
 
     results = Path(job.results)
-    scratch = results / SCRATCH / f"{job.folder}.{os.getpid()}"
+    scratch = results / SCRATCH / f"{job.folder}.{_process(os.getpid())}"
     resume = results / RESUME / f"{job.key}.safetensors"
     try:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -348,8 +348,21 @@ def _sweep(folder: Path) -> None:
     """Remove what processes that are no more left unfinished."""
     for path in folder.glob("*"):
         process = path.suffix.removeprefix(".")
-        if not (process.isdigit() and Path(f"/proc/{process}").exists()):
+        number = process.partition("-")[0]
+        if not number.isdecimal() or process != _process(int(number)):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _process(number: int) -> str:
+    """A name for a living process that no other will have: its number and, where the system tells, when it began.
+
+    Empty for one that is dead, be it that nobody has asked for its exit code yet.
+    """
+    try:
+        state = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return str(number) if number == os.getpid() or not Path("/proc/self").exists() else ""
+    return "" if state[0] in "ZX" else f"{number}-{state[19]}"
 
 
 def _environment(device: str) -> dict[str, Any]:

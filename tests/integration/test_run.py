@@ -18,6 +18,7 @@ import benchmarks
 from benchmarks.budget import EQUAL
 from benchmarks.runner import damage
 from benchmarks.tasks import synthetic
+from benchmarks.tasks.decode import TASK
 
 MICRO = """\
 # As small as it gets; its numbers mean nothing.
@@ -35,7 +36,11 @@ decoding:
 judge: {epochs: 1, width: 16, heads: 2, feedforward: 16}
 """
 METHODS = ["transformer", "unlikelihood", "cringe_single"]
-ROWS = ["constant", "random", "backbone", *METHODS, "gold"]
+"""Some that train a model of their own on the data alone."""
+ALL = list(TASK.methods)
+ROWS = ["constant", "random", "backbone", *ALL, "gold"]
+STAGES = 48
+"""Of all methods, one seed and two decodings, on data that are there."""
 
 
 class Run(NamedTuple):
@@ -157,9 +162,9 @@ def test_the_table_has_all_rows_under_each_decoding(run: Run) -> None:
 def test_plain_lines_tell_how_far_it_is(run: Run) -> None:
     """No terminal, no bars: a line for each stage, with its place among all."""
     said = [line for line in run.err.splitlines() if line.startswith("[")]
-    assert len(said) == 19
-    assert said[0].startswith("[1/19] decode-")
-    assert said[-1].startswith("[19/19] decode-")
+    assert len(said) == STAGES
+    assert said[0].startswith(f"[1/{STAGES}] decode-")
+    assert said[-1].startswith(f"[{STAGES}/{STAGES}] decode-")
     assert "\x1b" not in run.err + run.out
 
 
@@ -190,7 +195,7 @@ def test_the_manifest_leads_from_the_table_to_its_runs(run: Run, data: Path) -> 
 
 def test_every_directory_is_whole_and_nothing_is_left_over(run: Run) -> None:
     folders = [path for path in run.results.iterdir() if path.name.startswith("decode-")]
-    assert len(folders) == 19
+    assert len(folders) == STAGES
     for folder in folders:
         assert damage(folder) == []
         assert {"DONE", "spec.json", "environment.json"} <= {path.name for path in folder.iterdir()}
@@ -274,7 +279,7 @@ def test_side_by_side_or_one_after_the_other_makes_no_difference(
     two = command(preset, tmp_path / "two", "--data", str(data), "--jobs", "2")
     assert (two.code, two.out) == (0, run.out)
     assert outputs(two.results) == outputs(run.results)
-    assert sum(name.endswith("predictions.jsonl") for name in outputs(run.results)) == 5
+    assert sum(name.endswith("predictions.jsonl") for name in outputs(run.results)) == len(ALL) + 2
 
 
 def test_another_fresh_run_is_equal_to_the_byte(run: Run, preset: Path, data: Path, tmp_path: Path) -> None:
@@ -317,15 +322,15 @@ def test_damaged_results_are_refused_in_one_sentence(run: Run, preset: Path, dat
 
 
 def test_a_method_that_fails_leaves_the_other_rows(run: Run, preset: Path, data: Path, tmp_path: Path) -> None:
-    """k is larger than the vocabulary: only the loss can know."""
+    """A weight at which the loss is infinite: only training can know."""
     import shutil
 
     results = tmp_path / "results"
     shutil.copytree(run.results, results)
     shutil.rmtree(results / "tables")
-    failed = command(preset, results, "--data", str(data), "--jobs", "1", "--set", "cringe_single.k=100000")
+    failed = command(preset, results, "--data", str(data), "--jobs", "1", "--set", "cringe_single.alpha=1e39")
     assert failed.code == 1
-    assert "failed: decode-cringe_single-s0-train: ValueError: k must lie between 1 and " in failed.err
+    assert "failed: decode-cringe_single-s0-train: ValueError: the loss is not finite by step 10" in failed.err
     (log,) = (results / "failures").iterdir()
     assert f"traceback in {log}" in failed.err
     assert log.read_text().startswith("Traceback")

@@ -399,7 +399,8 @@ def test_leftovers_of_the_dead_are_swept_those_of_the_living_are_not(tmp_path: P
     try:
         names = {
             "dead": f"some-0123.{a_process_that_is_no_more()}",
-            "living": f"some-0123.{living.pid}",
+            "living": f"some-0123.{runner._process(living.pid)}",
+            "another of the same number": f"some-0123.{living.pid}-1",
             "old": "some.old",
         }
         for name in names.values():
