@@ -230,6 +230,7 @@ class _Planner:
         config = self._config
         updates = config.training.updates
         decoding = method.decoding or next(iter(config.decoding))
+        name, _ = _origin(method)
         model, made = self._shared.warmup, {}
         for index in range(method.iterations):
             if method.rounds == "split":
@@ -240,7 +241,7 @@ class _Planner:
             if index:
                 made[f"additions-{index}"] = self._stage(
                     "iterate",
-                    f"cringe-s{seed}-round{index}-data",
+                    f"{name}-s{seed}-round{index}-data",
                     {
                         "decoding": config.decoding[decoding].model_dump(),
                         "generations": method.generations,
@@ -250,7 +251,7 @@ class _Planner:
                     {"model": model, "guide": self._shared.guides["sequence"]},
                 )
             model = self._train(
-                method.single(), seed, model=model, span=span, made=made, label=f"cringe-s{seed}-round{index + 1}"
+                method.single(), seed, model=model, span=span, made=made, label=f"{name}-s{seed}-round{index + 1}"
             )
         return model
 
