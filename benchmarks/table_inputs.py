@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from benchmarks.published import PaperTable
 from benchmarks.table_model import Kind
 from benchmarks.tasks.base import Column
+from evaluators.classifier import WEAK_AUC
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 ANY_DECODING = "*"
 """In ``decoding`` of a score: a reply that was not decoded, such as the gold one; it stands in every section."""
-
-WEAK_AUC = 0.70
-"""Below it a judge can hardly tell the classes apart, and what it says is not ranked."""
 
 
 class AucReport(TypedDict):
