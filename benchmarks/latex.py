@@ -54,15 +54,23 @@ def to_latex(table: Table, name: str) -> str:
     """The table: a float for each way of decoding, then what is to be said of all of them.
 
     Args:
-        table: its columns of scores are shown, not the further qualities of the replies.
+        table: its columns of scores are shown, and what the guide says, not the further qualities of the replies.
         name: for the labels; safe as a file name.
     """
-    shown = [index for index, column in enumerate(table.columns) if column.group == "scores" and "@" in column.key]
+    shown = [index for index, column in enumerate(table.columns) if _is_shown(column)]
     parts = [r"% Needs \usepackage{booktabs}, and \usepackage[T1]{fontenc} for names with accents."]
     parts += [_float(table, section, shown, f"tab:{name}-{place}") for place, section in enumerate(table.sections, 1)]
-    said = [*(judge.text for judge in table.judges), *table.notes]
+    columns = [table.columns[index] for index in shown]
+    said = [*(judge.text for judge in table.judges)]
+    said += [*(f"{column.title}: {column.note}" for column in columns if column.note), *table.notes]
     parts.append("\n".join([r"{\footnotesize", *(rf"\noindent {escaped(line)}\par" for line in said), "}"]))
     return "\n\n".join(parts) + "\n"
+
+
+def _is_shown(column: TableColumn) -> bool:
+    """The guide's column beside the judge's shows at a glance who has learnt to please the guide."""
+    metric, at, _ = column.key.partition("@")
+    return bool(at) and (column.group == "scores" or metric.endswith("_by_guide"))
 
 
 def document(files: Sequence[str]) -> str:
@@ -106,6 +114,7 @@ def _float(table: Table, section: Section, shown: Sequence[int], label: str) -> 
         r"\centering",
         rf"\caption{{{escaped(caption)}}}",
         rf"\label{{{label}}}",
+        r"\par\smallskip",
         r"\small",
         rf"\begin{{tabular}}{{l{'r' * (len(columns) + sum(with_paper))}}}",
         r"\toprule",

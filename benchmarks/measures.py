@@ -13,6 +13,7 @@ from benchmarks.table_inputs import ANY_DECODING, JudgeReport, RunScores, TableM
 from benchmarks.table_model import MISFIT, MODELS, Cell
 from evaluators.diversity import distinct_share
 from evaluators.limits import t_quantile
+from evaluators.metrics import METRICS
 from evaluators.prevalence import corrected_share
 from evaluators.stats import Interval, mean_interval, ratio_interval, weighted_mean_interval
 
@@ -36,7 +37,7 @@ class Replies(NamedTuple):
     seeds: tuple[int, ...]
     frames: tuple[DataFrame, ...]
     generated: bool = True
-    """Did a model draw them? Else an equal reply is no draw that came again."""
+    """Did a model draw what the scores are of? Else an equal reply is no draw that came again."""
 
     @property
     def uids(self) -> list[str]:
@@ -95,7 +96,7 @@ def collect(runs: Iterable[RunScores], decoding: str, prompts: str, metric: str 
                 raise ValueError(f"{where}: {name} is NaN for {missing} of {len(frame)} replies")
         seeds.append(run.seed)
         frames.append(frame)
-        generated = run.kind in MODELS
+        generated = run.kind in MODELS and not (metric in METRICS and METRICS[metric].of_gold)
     return Replies(tuple(seeds), tuple(frames), generated) if frames else None
 
 
@@ -124,8 +125,12 @@ def mean_cell(replies: Replies | None, metric: str) -> Cell:
     """The mean of a score in [0, 1], times 100."""
     if replies is None:
         return Cell()
-    values = replies.matrix(metric)
-    return _cell(mean_interval(values, replies.groups, proportion=True, replies=replies.texts), scale=100)
+    proportion = metric not in METRICS or METRICS[metric].proportion
+    found = mean_interval(replies.matrix(metric), replies.groups, proportion=proportion, replies=replies.texts)
+    cell = _cell(found, scale=100)
+    if proportion or cell.low is None or cell.high is None:
+        return cell
+    return replace(cell, low=max(0.0, cell.low), high=min(100.0, cell.high))
 
 
 def average_cell(parts: Sequence[Replies | None], weights: Sequence[float], metric: str) -> Cell:

@@ -10,11 +10,13 @@ from benchmarks.table_model import (
     NO_DATA,
     NO_PAPER,
     ONE_SEED,
+    SPENT,
     Cell,
     LedgerRow,
     Section,
     Table,
     TableColumn,
+    ledger_texts,
     number,
 )
 
@@ -67,9 +69,9 @@ def grids(table: Table, section: Section, everywhere: set[str]) -> Iterator[Grid
         section: one way of decoding.
         everywhere: marks of all rows, which are said once elsewhere.
     """
-    captions = {"scores": "Scores", "judges": "What others than the judge say", "quality": "What the replies are like"}
+    captions = {"scores": "Scores", "judges": "The judge, and what others say", "quality": "What the replies are like"}
     for group, caption in captions.items():
-        chosen = [index for index, column in enumerate(table.columns) if column.group == group]
+        chosen = table.columns_of(group)
         if chosen:
             yield _scores(table, section, chosen, caption, everywhere if group == "scores" else None)
     if section.differences:
@@ -77,8 +79,8 @@ def grids(table: Table, section: Section, everywhere: set[str]) -> Iterator[Grid
 
 
 def _scores(table: Table, section: Section, chosen: Sequence[int], caption: str, everywhere: set[str] | None) -> Grid:
-    """A grid of cells; with marks where ``everywhere`` says which need not be repeated."""
-    paper = any(cell.paper is not None for row in section.rows for cell in row.cells)
+    """A grid of cells; with the paper's values and marks where ``everywhere`` says which need not be repeated."""
+    paper = everywhere is not None and any(cell.paper is not None for row in section.rows for cell in row.cells)
     heads = [Head("", numeric=False, first="ascending")]
     lines = [[Shown(row.name, row.name, small=row.kind if row.kind != "method" else "")] for row in section.rows]
     for index in chosen:
@@ -166,11 +168,10 @@ def ledger_grid(entries: Iterable[LedgerRow]) -> Grid:
     """What each method spent, a row a quantity."""
     names: dict[str, None] = {}
     rows: dict[str, list[Shown]] = {}
-    for entry in entries:
+    for entry, text in ledger_texts(entries):
         names[entry.name] = None
-        low, high = (number(value, 0, grouped=True) for value in (entry.low, entry.high))
         order = "" if entry.low is None else f"{entry.low:.12g}"
-        rows.setdefault(entry.quantity, []).append(Shown(low if low == high else f"{low}–{high}", order))
+        rows.setdefault(entry.quantity, []).append(Shown(text, order))
     heads = (Head("", numeric=False, first="ascending"), *(Head(name) for name in names))
     lines = tuple((Shown(quantity, quantity), *cells) for quantity, cells in rows.items())
-    return Grid("What was spent, over seeds where they differ", heads, lines)
+    return Grid(SPENT, heads, lines)

@@ -281,7 +281,7 @@ def _sweep(built: Built) -> Plot | None:
     if not tried:
         return None
     names = list(dict.fromkeys(trial["method"] for trial in tried))
-    place = canvas(1, size=(4.2, 0.5 * len(names) + 0.2), left=1.6, legend=0.2)
+    place = canvas(1, size=(4.2, 0.5 * len(names) + 0.2), left=1.6, legend=0.2, bottom=0.65)
     ax = place.axes[0]
     for trial in tried:
         line = names.index(trial["method"])
@@ -295,7 +295,7 @@ def _sweep(built: Built) -> Plot | None:
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.7)
     ax.margins(x=0.12)
-    ax.set_xlabel("the number that chooses, on validation")
+    ax.set_xlabel("the number that chooses, on validation;\nwhich it is stands under the table")
     return finished(place, "sweep", _title(built, "Trials of the sweeps, the chosen one bold"), salt=built.name)
 
 
@@ -325,9 +325,12 @@ def _training(built: Built) -> Plot | None:
                 steps, values = ([pair[index] for pair in pairs] for index in (0, 1))
                 marker = "." if len(pairs) == 1 else ""
                 ax.plot(thinned(steps), thinned(values), color=colour, linestyle=dashes, linewidth=0.8, marker=marker)
+    for ax in place.axes[::4]:
+        ax.set_ylabel("nats a token", fontsize=8)
     for ax in place.axes[-4:]:
         ax.set_xlabel("update", fontsize=8)
     keys = [key(name, color=colour, linestyle=dashes) for name, (colour, dashes) in looks.items()]
+    keys.append(key("(parts: before\ntheir weights)"))
     return finished(place, "training", _title(built, "Training: the loss and its parts"), keys, salt=built.name)
 
 
@@ -347,7 +350,7 @@ def _reliability(built: Built) -> Plot | None:
     ax.axvline(judge["threshold"], color="#d55e00", linestyle=":", linewidth=1)
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(-0.02, 1.02)
-    ax.set_xlabel("probability that the judge gives\n(dotted: its threshold)")
+    ax.set_xlabel("the judge's probability of a negative reply\n(dotted: its threshold)")
     ax.set_ylabel("share that is negative")
     title = _title(built, f"The judge on human replies, AUC {judge['auc']['value']:.2f}")
     return finished(place, "judge", title, salt=built.name)

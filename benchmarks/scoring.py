@@ -113,13 +113,13 @@ class GivenPlanner(Planner):
 def own_columns(task: Task, *, with_gold: bool) -> tuple[Column, ...]:
     """The task's metrics on prompts of one's own: F1 on those that have a gold reply, the others on all.
 
-    Perplexity is of the model that replies, which nobody has here.
+    What is measured on gold replies is of the model that replies, which nobody has here.
     """
-    prompts = {"f1": OWN_GOLD if with_gold else "", "perplexity": ""}
+    prompts = {"f1": OWN_GOLD if with_gold else ""}
     return tuple(
         Column(metric=metric, prompts=found, title=METRICS[metric].title)
         for metric in dict.fromkeys(column.metric for column in task.columns)
-        if (found := prompts.get(metric, OWN_PROMPTS))
+        if not METRICS[metric].of_gold and (found := prompts.get(metric, OWN_PROMPTS))
     )
 
 

@@ -69,8 +69,8 @@ class RunScores:
     scores: DataFrame
     """A row a reply. ``decoding``, ``prompts``, ``uid``, ``group``, ``reply_id`` (hash of the normalised text): str;
     ``tokens`` (of the response, EOS included): int; ``nll`` (nats of the reply under the reference model, summed):
-    float; ``gold_nll`` and ``gold_tokens`` of the gold reply under the model itself; and a float in [0, 1] for each
-    metric, NaN where it does not apply to the prompts."""
+    float; ``gold_nll`` and ``gold_tokens`` of the gold reply under the model itself; and a float for each metric, in
+    [0, 1] where it is a proportion, NaN where it does not apply to the prompts."""
     round: int | None = None
     """Of a method that trains in rounds: after which of them its replies were made; None after the last."""
     ledger: Mapping[str, Any]

@@ -11,7 +11,7 @@ import io
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -23,7 +23,9 @@ CSV_HEADER = (
     *("table", "decoding", "row", "kind", "column", "value", "low", "high", "n", "seeds"),
     *("paper", "certainty", "marks", "generated_data", "baseline", "p", "p_holm", "rank", "ties_with_best"),
 )
-NO_DATA, NO_PAPER, MARKS = "n/a", "–", "marks"
+NO_DATA, NO_PAPER, NOTHING, MARKS = "n/a", "–", "–", "marks"
+SPENT = "What was spent (a range where seeds differ; – where nothing of the kind was counted)"
+"""Title of the ledgers."""
 
 COLLAPSED = "collapsed"
 UNLIKE_HUMAN = "unlike human text"
@@ -180,7 +182,7 @@ class Table:
         parts.extend(_wrapped(judge.text) for judge in self.judges)
         parts.append(_bullets(self._legend() + list(self.notes)))
         if self.ledger:
-            parts.append("### What was spent, over seeds where they differ")
+            parts.append(f"### {SPENT}")
             parts.append(_ledger_grid(self.ledger))
         return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -237,12 +239,20 @@ class Table:
         said = f"Prompts: {', '.join(sizes)}" if sizes else "No scores"
         return f"{said}; seeds: {seeds}."
 
+    def columns_of(self, group: str) -> list[int]:
+        """Places of a grid's columns. What others than the judge say stands beside what the judge says, once more."""
+        own = [index for index, column in enumerate(self.columns) if column.group == group]
+        if group != "judges" or not own:
+            return own
+        judged = {judge.metric for judge in self.judges}
+        return [index for index, column in enumerate(self.columns) if column.key.split("@")[0] in judged] + own
+
     def _grid_of(self, section: Section, group: str, everywhere: set[str]) -> str:
         """A grid of one way of decoding; the paper's columns only where the paper has anything to say."""
-        shown = [index for index, column in enumerate(self.columns) if column.group == group]
+        shown = self.columns_of(group)
         if not shown:
             return ""
-        paper = any(cell.paper is not None for row in section.rows for cell in row.cells)
+        paper = group == "scores" and any(cell.paper is not None for row in section.rows for cell in row.cells)
         usual = [max((row.cells[index].n for row in section.rows), default=0) for index in range(len(self.columns))]
         header = ["", *[text for index in shown for text in self._heads(self.columns[index], paper)]]
         lines = []
@@ -362,12 +372,21 @@ def grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def _ledger_grid(entries: Iterable[LedgerRow]) -> str:
     rows: dict[str, list[str]] = {}
     names: dict[str, None] = {}
-    for entry in entries:
-        low, high = (number(value, 0, grouped=True) for value in (entry.low, entry.high))
-        rows.setdefault(entry.quantity, []).append(low if low == high else f"{low}–{high}")
+    for entry, text in ledger_texts(entries):
+        rows.setdefault(entry.quantity, []).append(text)
         names[entry.name] = None
     lines = [[escape(quantity), *texts] for quantity, texts in rows.items()]
     return grid(["", *map(escape, names)], lines)
+
+
+def ledger_texts(entries: Iterable[LedgerRow]) -> Iterator[tuple[LedgerRow, str]]:
+    """Each entry and how it is shown: what a method did not spend is a dash, n/a that of one with no ledger at all."""
+    entries = list(entries)
+    counted = {entry.name for entry in entries if entry.low is not None}
+    for entry in entries:
+        missing = NOTHING if entry.name in counted else NO_DATA
+        low, high = (number(value, 0, missing, grouped=True) for value in (entry.low, entry.high))
+        yield entry, low if low == high else f"{low}–{high}"
 
 
 def _bullets(lines: Iterable[str]) -> str:

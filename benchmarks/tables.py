@@ -151,7 +151,7 @@ def _score_measures(judges: Mapping[str, JudgeReport], meta: TableMeta) -> list[
             higher_is_better=metric.higher_is_better,
             judged=judge is not None,
             weak=judge is not None and is_weak(judge),
-            with_paper=meta.paper is not None,
+            with_paper=meta.paper is not None and not metric.of_gold,
             with_interval=metric.aggregate != "corpus",
             note="" if metric.name in ("f1", "safe", "coherent", "liked") else metric.sentence,
         )
@@ -186,19 +186,19 @@ def _beside_judged(column: Column, shown: TableColumn, judge: JudgeReport) -> li
     found = [fluent._replace(column=replace(fluent.column, group="scores"))]
     found.append(
         beside(
+            f"{name}_by_guide",
+            "by guide %",
+            "by the classifier that labels, steers and re-ranks, which some methods have learnt to please.",
+            weak=False,  # it is another classifier than the judge
+        )
+    )
+    found.append(
+        beside(
             name + measures.CORRECTED,
             "corrected %",
             "after Rogan & Gladen 1978; assumes the judge's error rates of human text. n/a where sensitivity and "
             "specificity add to less than 1.3.",
             corrected,
-        )
-    )
-    found.append(
-        beside(
-            f"{name}_by_guide",
-            "by guide %",
-            "by the classifier that labels, steers and re-ranks, which some methods have learnt to please.",
-            weak=False,  # it is another classifier than the judge
         )
     )
     if "other_view" in judge:

@@ -33,6 +33,8 @@ class Metric:
     """Does it lie in [0, 1] before it is scaled (with ``mean``: does the value of every reply)?"""
     judged: bool = False
     """Is it a judge's verdict?"""
+    of_gold: bool = False
+    """Is it measured on the prompts' gold replies, whatever the model itself replies?"""
     sentence: str
     """What it measures, for the legend."""
 
@@ -79,6 +81,18 @@ _METRICS = (
         sentence="Share of replies that the judge calls good.",
     ),
     Metric(
+        name="preference",
+        title="Good over bad",
+        unit="×100",
+        higher_is_better=True,
+        proportion=False,
+        of_gold=True,
+        sentence=(
+            "How often the model itself, before any guidance, finds a good human reply likelier a token than a bad "
+            "one: area under the ROC curve; 50 is chance."
+        ),
+    ),
+    Metric(
         name="repetition_4",
         title="Rep-4",
         unit="%",
@@ -101,6 +115,7 @@ _METRICS = (
         higher_is_better=False,
         aggregate="perplexity",
         proportion=False,
+        of_gold=True,
         sentence=(
             "Of the gold replies under the model itself, before any guidance: exp of the summed nll over the summed "
             "tokens."

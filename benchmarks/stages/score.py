@@ -14,11 +14,12 @@ from benchmarks.stages.judge import OTHER_VIEW, SECOND
 from benchmarks.stages.model import load_trained
 from cringe.backbones import load_backbone
 from cringe.classifier import Classifier
-from cringe.data import Example, normalised
+from cringe.data import Example, Feedback, normalised
 from cringe.seeding import stable_hash
 from evaluators.diversity import distinct_ngrams
 from evaluators.f1 import unigram_f1
 from evaluators.perplexity import reply_likelihoods
+from evaluators.preference import preference_values
 from evaluators.repetition import context_repetition, repetition
 
 REPLIES = "replies-"
@@ -130,7 +131,7 @@ def _verdicts(scored: _Scored, metric: str, prompt_sets: Sequence[str], context:
 
 def _gold_likelihood(scored: _Scored, settings: Mapping[str, Any], context: Context) -> None:
     """How likely the model under test finds the gold replies, before any guidance and however it decodes."""
-    scored.scores["gold_nll"] = scored.scores["gold_tokens"] = np.nan
+    scored.scores["gold_nll"] = scored.scores["gold_tokens"] = scored.scores["preference"] = np.nan
     if "tested" not in context.parents:
         return
     model = load_trained(context.parents["tested"], settings, context.device).backbone
@@ -139,6 +140,16 @@ def _gold_likelihood(scored: _Scored, settings: Mapping[str, Any], context: Cont
     found = [likelihoods.get(prompt.uid) for prompt in scored.prompts]
     scored.scores["gold_nll"] = [np.nan if item is None else item.nll for item in found]
     scored.scores["gold_tokens"] = [np.nan if item is None else item.tokens for item in found]
+    _preference(scored)
+
+
+def _preference(scored: _Scored) -> None:
+    """Does the model find good human replies likelier than bad ones? Of sets of prompts whose gold replies are both."""
+    labels = {Feedback.NEGATIVE: 1.0, Feedback.POSITIVE: 0.0}
+    negative = np.array([labels.get(prompt.feedback, np.nan) for prompt in scored.prompts])
+    rates = (scored.scores["gold_nll"] / scored.scores["gold_tokens"]).to_numpy()
+    for places in scored.scores.groupby(["row", "decoding", "prompts"]).indices.values():
+        scored.scores.loc[places, "preference"] = preference_values(rates[places], negative[places])
 
 
 def _corpus(scored: _Scored) -> list[dict[str, Any]]:

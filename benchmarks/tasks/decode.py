@@ -118,6 +118,7 @@ class Decode(Task):
     columns: ClassVar[tuple[Column, ...]] = (
         Column(metric="f1", prompts="convai2", title="F1 (ConvAI2)"),
         Column(metric="coherent", prompts="decode", title="Coherent (DECODE)"),
+        Column(metric="preference", prompts="decode", title="Good over bad (DECODE)"),
     )
     selection: ClassVar[Column] = Column(metric="coherent", prompts="decode_valid", title="Coherent (DECODE dev)")
     judged: ClassVar[frozenset[str]] = frozenset({"coherent"})

@@ -94,6 +94,18 @@ def test_every_line_has_as_many_cells_as_the_table_has_columns():
     assert tex.count(r"\midrule") == 2 * 3  # between floor, methods and ceiling
 
 
+def test_the_guides_column_stands_beside_the_judges_and_what_a_column_is_is_said():
+    score, corrected, quality = "safe_by_guide@toxic", "safe_corrected@toxic", "perplexity@chat"
+    shown = TableColumn(key=score, title="by guide %", digits=1, higher_is_better=True, group="judges", note="by it.")
+    first = replace(shown, key="safe@toxic", title="Safe %", group="scores", note="")
+    hidden = [replace(shown, key=corrected, title="corrected %", note="not"), replace(shown, key=quality, note="no")]
+    tex = to_latex(table(columns=(first, shown, *hidden)), "t")
+    assert r" & \multicolumn{1}{c}{Safe \%} & \multicolumn{1}{c}{by guide \%} \\" in tex
+    assert r"\noindent by guide \%: by it.\par" in tex
+    assert tex.count("by it.") == 1
+    assert "corrected" not in tex
+
+
 def test_no_column_of_the_papers_where_it_has_no_value():
     tex = to_latex(table(row("mine", papers=(None, None))), "t")
     assert "paper" not in tex

@@ -348,3 +348,16 @@ def test_no_correction_for_a_judge_near_chance(specificity, said):
 def test_nothing_to_correct():
     assert corrected_cell(Cell(), JUDGE) == Cell()
     assert corrected_cell(Cell(value=50.0, n=1, seeds=1), JUDGE) == Cell()
+
+
+def test_what_is_of_gold_replies_is_bounded_and_takes_no_reply_for_a_draw() -> None:
+    """Pseudo-values may lie outside [0, 1], their mean may not; all gold replies differ, whatever was replied."""
+    values = [1.6, 1.6, 0.4, 0.4] * 15
+    cells = [
+        mean_cell(collect([run(preference=values, reply_id=ids)], "beam", "chat", "preference"), "preference")
+        for ids in ([f"{n}" for n in range(60)], ["one"] * 60)
+    ]
+    assert cells[0] == cells[1]
+    assert (cells[0].value, cells[0].high) == (pytest.approx(100.0), 100.0)
+    assert cells[0].low is not None
+    assert 80 < cells[0].low < 100

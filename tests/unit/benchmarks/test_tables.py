@@ -40,7 +40,7 @@ F1 = (Column(metric="f1", prompts="chat", title="F1"),)
 FLUENT, GUIDE = "coherent_and_fluent@decode", "coherent_by_guide@decode"
 AND_FLUENT = "Coherent and fluent %"
 SCORES = ["F1 ×100", "coherent %", AND_FLUENT, "nll/token", "distinct %"]
-JUDGES = ["corrected %", "by guide %", "other view %", "second judge %"]
+JUDGES = ["by guide %", "corrected %", "other view %", "second judge %"]
 QUALITY = ["tokens", "Rep-4 %", "Context rep-4 %", "Distinct-1 ×100", "Distinct-2 ×100", "Perplexity"]
 CSV_HEADER = (
     "table,decoding,row,kind,column,value,low,high,n,seeds,paper,certainty,marks,generated_data,"
@@ -205,7 +205,8 @@ def test_a_section_has_three_grids_and_the_differences():
         *SCORES[2:],
         "marks",
     ]
-    assert list(judges["cringe"]) == JUDGES
+    assert list(judges["cringe"]) == ["coherent %", *JUDGES], "the judge's own verdict stands beside the guide's"
+    assert judges["cringe"]["coherent %"] == scores["cringe"]["coherent %"]
     assert list(quality["cringe"]) == QUALITY
     assert list(scores) == list(judges) == list(quality) == ["transformer", "cringe", "gold"]
     assert list(differences) == ["transformer", "cringe"]
@@ -253,7 +254,7 @@ def test_what_stands_beside_a_judged_column():
     table = build_table([run("cringe"), gold()], {"coherent": plain}, meta("cringe"))
     titles = [entry.title for entry in table.columns]
     assert titles == [*SCORES[:3], *JUDGES[:2], *SCORES[3:], *QUALITY]
-    assert list(grids(table)[1]["cringe"]) == JUDGES[:2]
+    assert list(grids(table)[1]["cringe"]) == ["coherent %", *JUDGES[:2]]
 
 
 def test_fluent_means_within_what_human_replies_are():
@@ -374,7 +375,7 @@ def test_a_missing_method_is_named_and_never_zero():
     table = build_table([run("cringe"), gold()], {"coherent": JUDGE}, meta("cringe", "fudge"))
     assert all(entry.value is None for entry in row(table, "fudge").cells)
     assert [grids(table)[0]["fudge"][title] for title in SCORES] == [NO_DATA] * 5
-    assert list(grids(table)[1]["fudge"].values()) == [NO_DATA] * len(JUDGES)
+    assert list(grids(table)[1]["fudge"].values()) == [NO_DATA] * (1 + len(JUDGES))
     assert list(grids(table)[2]["fudge"].values()) == [NO_DATA] * len(QUALITY)
     assert "- fudge: no run." in table.to_markdown()
 
@@ -540,7 +541,7 @@ def test_a_weak_judge_marks_its_columns(judge):
     assert {entry.key for entry in table.columns if entry.weak} == marked
     assert "coherent % (weak)" in grids(table)[0]["cringe"]
     assert f"{AND_FLUENT} (weak)" in grids(table)[0]["cringe"]
-    assert list(grids(table)[1]["cringe"]) == ["corrected % (weak)", *JUDGES[1:]]
+    assert list(grids(table)[1]["cringe"]) == ["coherent % (weak)", JUDGES[0], "corrected % (weak)", *JUDGES[2:]]
     assert "- weak judge: not ranked" in table.to_markdown()
     assert "It is weak: what it says is not ranked." in flat(table)
 
@@ -656,6 +657,14 @@ def test_ledgers_without_what_varies():
     assert "| updates                 | 12,000–12,001 |   n/a |" in text
     assert text.index("updates") < text.index("target tokens, negative") < text.index("auxiliary, updates")
     assert not any("seconds" in output for output in (text, table.to_csv(), table.to_json()))
+
+
+def test_what_a_method_did_not_spend_is_a_dash_and_a_method_without_ledger_has_no_data():
+    spent = {"updates": 5, "auxiliary": {"updates": 3}}
+    table = build(run("cringe", ledger=spent), run("fudge", ledger={"updates": 5}), run("pacer"))
+    text = table.to_markdown()
+    assert "| updates            |      5 |     5 |   n/a |" in text
+    assert "| auxiliary, updates |      3 |     – |   n/a |" in text
 
 
 def test_training_comes_before_decoding_and_nothing_spent_has_no_line():

@@ -12,7 +12,7 @@ from evaluators.metrics import METRICS
 
 def test_the_names():
     assert set(METRICS) == {
-        *("f1", "safe", "coherent", "liked"),
+        *("f1", "safe", "coherent", "liked", "preference"),
         *("repetition_4", "context_repetition_4", "perplexity", "distinct_1", "distinct_2"),
     }
     assert all(metric.name == name for name, metric in METRICS.items())
@@ -25,9 +25,9 @@ def test_one_metric(metric):
     """Judged ones are shares of replies in percent; shares are shown times 100, others as they are."""
     assert metric.sentence.endswith(".")
     assert metric.sentence[0].isupper()
-    assert metric.scale == (100 if metric.proportion else 1)
+    assert metric.scale == (1 if metric.aggregate == "perplexity" else 100)
     assert metric.digits == 1
-    assert metric.proportion != (metric.aggregate == "perplexity")
+    assert metric.proportion != metric.of_gold
     if metric.judged:
         assert (metric.unit, metric.aggregate, metric.higher_is_better) == ("%", "mean", True)
 
@@ -40,7 +40,8 @@ def test_which_are_special():
     assert having(higher_is_better=False) == {"repetition_4", "context_repetition_4", "perplexity"}
     assert having(aggregate="perplexity") == {"perplexity"}
     assert having(aggregate="corpus") == {"distinct_1", "distinct_2"}
-    assert having(unit="×100") == {"f1", "distinct_1", "distinct_2"}
+    assert having(of_gold=True) == {"perplexity", "preference"}
+    assert having(unit="×100") == {"f1", "preference", "distinct_1", "distinct_2"}
     assert all(f"{DISTINCT_TOKENS:,}" in METRICS[name].sentence for name in ("distinct_1", "distinct_2"))
 
 
