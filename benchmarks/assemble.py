@@ -15,14 +15,13 @@ from benchmarks.budget import assert_comparable
 from benchmarks.errors import DataError, did_you_mean
 from benchmarks.plan import Plan
 from benchmarks.published import load_paper
+from benchmarks.stored import Stored, manifest_problem, read_json, read_stored
 from benchmarks.table_inputs import JudgeReport, RunScores, TableMeta
 from benchmarks.tasks import registry as tasks
 from benchmarks.tasks.base import Column, Task
 
 MANIFEST = "manifest.json"
 SCHEMA, VERSION = "cringe.manifest", 1
-_TEXTS = ("row", "decoding", "prompts", "uid", "group", "reply_id")
-"""Columns of the scores that are text, whatever they look like."""
 
 
 class Inputs(NamedTuple):
@@ -65,26 +64,29 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest.
 
     Raises:
-        DataError: it cannot be read, or is not one of this version.
+        DataError: it cannot be read, is not one of this version, or lacks something.
     """
     hint = "make it again with the command that made it, or delete the table's folder"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot be read as JSON ({error})", path=path, hint=hint) from error
     found = (content.get("schema"), content.get("version")) if isinstance(content, dict) else None
     if found != (SCHEMA, VERSION):
         raise DataError(f"is no manifest of version {VERSION}", path=path, found=found, hint=hint)
+    if problem := manifest_problem(content):
+        raise DataError(f"is no whole manifest: {problem}", path=path, hint=hint)
     known: dict[str, Any] = content
     return known
 
 
-def inputs(made_from: Mapping[str, Any], results: Path) -> Inputs:
+def inputs(made_from: Mapping[str, Any], results: Path, stored: Mapping[str, Stored] | None = None) -> Inputs:
     """What the table of a manifest is made from.
 
     Args:
         made_from: a manifest.
         results: the folder that holds the directories it names.
+        stored: what is known already of directories of scores, by name; the others are read.
 
     Raises:
         UserError: methods did not train under the same budget, or scores are damaged.
@@ -93,15 +95,15 @@ def inputs(made_from: Mapping[str, Any], results: Path) -> Inputs:
         raise DataError(f"no task '{made_from['task']}'; {did_you_mean(made_from['task'], tasks.entries())}")
     task = tasks.load(made_from["task"])
     columns = tuple(Column(**{**column, "over": tuple(column["over"])}) for column in made_from["columns"])
-    runs = _runs(made_from, results)
+    runs = _runs(made_from, results, stored or {})
     notes = assert_comparable(
         {(run.name, run.seed): run.ledger for run in runs if run.kind == "method" and run.round is None}
     )
     judged: dict[str, JudgeReport] = {}
     if made_from["judge"] is not None and (report := results / made_from["judge"] / "report.json").exists():
-        judged = {column.metric: _json(report) for column in columns if column.metric in task.judged}
+        judged = {column.metric: read_json(report) for column in columns if column.metric in task.judged}
     counts_file = results / made_from["references"] / "counts.json"
-    counts: dict[str, int] = _json(counts_file) if counts_file.exists() else {}
+    counts: dict[str, int] = read_json(counts_file) if counts_file.exists() else {}
     changes = ", ".join(made_from["changes"])
     meta = TableMeta(
         task=task.name,
@@ -140,39 +142,18 @@ def _data_notes(task: Task, made_from: Mapping[str, Any], counts: Mapping[str, i
     return notes
 
 
-def _runs(made_from: Mapping[str, Any], results: Path) -> list[RunScores]:
-    import pandas as pd
-
-    frames: dict[str, pd.DataFrame] = {}
+def _runs(made_from: Mapping[str, Any], results: Path, stored: Mapping[str, Stored]) -> list[RunScores]:
+    known = dict(stored)
     runs = []
     for row in made_from["rows"]:
         folder = results / row["scores"]
         if not (folder / "DONE").exists():
             continue
-        if folder.name not in frames:
-            try:
-                frames[folder.name] = pd.read_csv(
-                    folder / "scores.csv", dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False, na_values=[""]
-                )
-            except (OSError, ValueError) as error:
-                hint = "run the command that made it again with --force"
-                raise DataError(f"cannot be read ({error})", path=folder / "scores.csv", hint=hint) from error
-        frame = frames[folder.name]
+        if folder.name not in known:
+            known[folder.name] = read_stored(folder)
+        frame, ledger, corpus = known[folder.name]
         if row["kind"] in ("floor", "ceiling"):
             frame = frame[frame["row"] == row["name"]]
-        runs.append(
-            RunScores(
-                name=row["name"],
-                kind=row["kind"],
-                seed=row["seed"],
-                round=row["round"],
-                scores=frame,
-                ledger=_json(folder / "ledger.json"),
-                corpus=_json(folder / "corpus.json"),
-            )
-        )
+        names = {name: row[name] for name in ("name", "kind", "seed", "round")}
+        runs.append(RunScores(**names, scores=frame, ledger=ledger, corpus=corpus))
     return runs
-
-
-def _json(path: Path) -> Any:  # noqa: ANN401 - JSON is of any type
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -7,14 +7,18 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.compare_checks import Compared, compare_tables
 from benchmarks.compare_replies import changed_most
 from benchmarks.compare_text import failure, paragraphs, to_json
-from benchmarks.errors import UsageError, UserError
+from benchmarks.errors import DataError, UsageError, UserError
 from benchmarks.gate import LEAST_SEEDS, judge
 from benchmarks.reference import load, match
 from benchmarks.reference_writer import record
+
+if TYPE_CHECKING:
+    from benchmarks.rebuild import Built
 
 EXAMPLES = """\
 examples:
@@ -84,7 +88,7 @@ def _compare(options: argparse.Namespace) -> int:
         raise UsageError("NEW: not given; see --help")
     if options.samples < 0:
         raise UsageError(f"--samples: must be 0 or more (found {options.samples})")
-    found = match(load(options.old, _warn), load(options.new, _warn))
+    found = match(_load_old(options), load(options.new, _warn))
     compared = [compare_tables(str(key), old, new) for key, old, new in found.pairs]
     if options.gate:
         _require_comparable(compared)
@@ -113,6 +117,19 @@ def _compare(options: argparse.Namespace) -> int:
     if options.gate:
         print(f"gate: FAILED: {'; '.join(failures)}" if failures else "gate: passed")
     return 1 if options.gate and failures else 0
+
+
+def _load_old(options: argparse.Namespace) -> list[Built]:
+    """The tables of OLD. For the gate they must be whole: what is missing on this side would not be looked at."""
+    said: list[str] = []
+    tables = load(options.old, said.append if options.gate else _warn)
+    if said:
+        raise DataError(
+            "must be whole for the gate:\n  " + "\n  ".join(said),
+            path=options.old,
+            hint="restore it, or record it again",
+        )
+    return tables
 
 
 def _require_comparable(compared: Iterable[Compared]) -> None:

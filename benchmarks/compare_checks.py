@@ -206,7 +206,7 @@ def _corpus_sample(runs: Iterable[RunScores], decoding: str, prompts: str, metri
         if entry["row"] in ("", run.name)
         and entry["decoding"] in (decoding, ANY_DECODING)
         and entry["prompts"] == prompts
-        and entry[metric] is not None
+        and entry.get(metric) is not None
     }
     return Sample(tuple(found), numbers=tuple(found.values())) if found else None
 

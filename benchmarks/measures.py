@@ -193,7 +193,7 @@ def corpus_cell(runs: Sequence[RunScores], decoding: str, prompts: str, metric: 
             float(entry[metric])
             for entry in run.corpus
             if (entry["row"] in ("", run.name), entry["decoding"], entry["prompts"]) == (True, wanted, prompts)
-            and entry[metric] is not None
+            and entry.get(metric) is not None
         ]
     if not found:
         return Cell()

@@ -194,7 +194,7 @@ def _read_predictions(path: Path, replies: _Found, contexts: dict[str, dict[str,
                     known[uid] = [_string(turn) for turn in record["context"]]
     except OSError as error:
         return f"no texts, for {PREDICTIONS} cannot be read ({error.strerror})."
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return f"texts are missing from line {number} of {PREDICTIONS} on, which is damaged."
     return ""
 

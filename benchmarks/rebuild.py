@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.assemble import MANIFEST, Inputs, inputs, read_manifest
-from benchmarks.errors import UsageError, UserError
+from benchmarks.errors import DataError, UsageError, UserError
 from benchmarks.runner import damage
+from benchmarks.stored import Stored, incomplete, judge_problem, read_json, read_stored, read_training_log
 from benchmarks.table_model import MODELS, Cell, Kind, Table
 from benchmarks.tables import build_table
+from benchmarks.tasks.base import Column
 
 TABLES = "tables"
 """Folder, beside the stages' directories, of the tables."""
 READ = frozenset({"DONE", "scores.csv", "ledger.json", "corpus.json"})
 """Files of a directory of scores that a table is made from."""
+SHOWN = frozenset({"predictions.jsonl", "training_log.jsonl"})
+"""Files of it that are shown beside a table."""
 
 
 class Built(NamedTuple):
@@ -88,30 +91,102 @@ def safe_name(text: str, taken: Collection[str] = ()) -> str:
 
 
 def _built(name: str, manifest: Mapping[str, Any], results: Path, warn: Callable[[str], None]) -> Built:
-    folders = dict.fromkeys(row["scores"] for row in manifest["rows"])
-    bad = {folder: problem for folder in folders if (problem := _problem(results, folder))}
-    if len(bad) == len(folders):
+    columns = _columns(manifest)
+    stored: dict[str, Stored] = {}
+    bad: dict[str, str] = {}
+    for folder in dict.fromkeys(row["scores"] for row in manifest["rows"]):
+        changed = _changed(results, folder)
+        problem = _load(results, folder, changed, columns, stored)
+        if problem:
+            bad[folder] = problem
+        elif edited := [file for file in changed if file in SHOWN and (results / folder / file).exists()]:
+            warn(
+                f"{name}: {folder}: {', '.join(edited)} is not what the run wrote, so what is shown of it may be wrong"
+            )
+    if not stored:
         raise UserError(
-            f"none of its {len(folders)} directories of scores can be read (the first, {next(iter(bad), '')}, "
+            f"none of its {len(bad)} directories of scores can be read (the first, {next(iter(bad), '')}, "
             f"{next(iter(bad.values()), '')}); the command that made it makes them again"
         )
     if bad:
         said = "; ".join(f"{folder} {problem}" for folder, problem in bad.items())
-        warn(f"{name}: made without {len(bad)} of its {len(folders)} directories of scores: {said}")
+        warn(f"{name}: made without {len(bad)} of its {len(bad) + len(stored)} directories of scores: {said}")
     # A row whose scores are not used stays in the table, without numbers: it is looked for where nothing can be.
     rows = [{**row, "scores": "DONE/none"} if row["scores"] in bad else row for row in manifest["rows"]]
-    found = inputs({**manifest, "rows": rows}, results)
+    usable, notes = _sound_parts(manifest, results)
+    for note in notes:
+        warn(f"{name}: {note}")
+    found = inputs({**usable, "rows": rows}, results, stored)
+    found = found._replace(meta=replace(found.meta, notes=(*found.meta.notes, *notes)))
     table = build_table([run for run in found.runs if run.round is None], found.judges, found.meta)
     kept = [row for row in manifest["rows"] if row["scores"] not in bad]
-    return Built(name, {**manifest, "rows": kept}, found, table, results)
+    return Built(name, {**usable, "rows": kept}, found, table, results)
 
 
-def _problem(results: Path, folder: str) -> str:
-    """What keeps a directory of scores from being used; empty when nothing does."""
+def _changed(results: Path, folder: str) -> list[str]:
+    """Files of a directory that are not what `DONE` says."""
+    there = Path(folder).name == folder and (results / folder).is_dir()
+    return sorted(damage(results / folder)) if there else []
+
+
+def _columns(manifest: Mapping[str, Any]) -> list[Column]:
+    return [Column(**{**column, "over": tuple(column["over"])}) for column in manifest["columns"]]
+
+
+def _load(
+    results: Path, folder: str, changed: Sequence[str], columns: Sequence[Column], stored: dict[str, Stored]
+) -> str:
+    """Read a directory of scores into ``stored``; or what keeps it from being used."""
     if Path(folder).name != folder or not (results / folder).is_dir():
         return "is missing"
-    files = sorted(READ.intersection(damage(results / folder)))
-    return f"is damaged ({', '.join(files)})" if files else ""
+    if files := [file for file in changed if file in READ]:
+        return f"is damaged ({', '.join(files)})"
+    try:
+        found = read_stored(results / folder)
+    except DataError as error:
+        return f"cannot be used ({str(error).splitlines()[0]})"
+    if problem := incomplete(found.scores, columns):
+        return f"cannot be used ({problem})"
+    stored[folder] = found
+    return ""
+
+
+def _sound_parts(manifest: Mapping[str, Any], results: Path) -> tuple[dict[str, Any], list[str]]:
+    """The manifest without a judge's report or counts that cannot be used, and sentences on what follows."""
+    usable, notes = dict(manifest), []
+    if manifest["judge"] is not None:
+        problem = _file_problem(results, manifest["judge"], "report.json", judge_problem)
+        if problem:
+            usable["judge"] = None
+            notes.append(
+                f"The judge's report {problem}: how far the judge can be believed is not known, and nothing is ranked "
+                "by it."
+            )
+    problem = _file_problem(results, manifest["references"], "counts.json", _counts_problem)
+    if problem:
+        usable["references"] = "DONE/none"
+        if any(column["over"] for column in manifest["columns"]):
+            notes.append(f"The counts of the data {problem}: averages over sets of prompts weigh all sets alike.")
+    return usable, notes
+
+
+def _file_problem(results: Path, folder: str, name: str, problem_of: Callable[[Any], str]) -> str:
+    """What keeps one file from being used."""
+    path = results / folder / name
+    if Path(folder).name != folder or not path.is_file():
+        return "is missing" if name == "report.json" else "are missing"
+    if (results / folder / "DONE").exists() and {name, "DONE"}.intersection(damage(results / folder)):
+        return f"cannot be used ({path}: is not what was written)"
+    try:
+        problem = problem_of(read_json(path))
+    except DataError as error:
+        return f"cannot be used ({str(error).splitlines()[0]})"
+    return f"cannot be used ({path}: {problem})" if problem else ""
+
+
+def _counts_problem(counts: object) -> str:
+    whole = isinstance(counts, dict) and all(isinstance(count, int) and count >= 0 for count in counts.values())
+    return "" if whole else "holds something other than counts"
 
 
 class Configuration(NamedTuple):
@@ -163,14 +238,20 @@ def others(built: Built, tables: Iterable[Built], decoding: str) -> list[Configu
 def trials(built: Built) -> dict[str, list[Configuration]]:
     """What a sweep tried and did not choose, by decoding: its numbers on the prompts of the table, if on any."""
     tried = [trial for trial in built.manifest.get("trials", ()) if not trial["chosen"]]
-    tried = [trial for trial in tried if not _problem(built.results, trial["scores"])]
+    stored: dict[str, Stored] = {}
+    columns = built.inputs.meta.columns
+    tried = [
+        trial
+        for trial in tried
+        if not _load(built.results, trial["scores"], _changed(built.results, trial["scores"]), columns, stored)
+    ]
     rows: list[dict[str, Any]] = [
         {"name": f"{trial['method']} {index}", "kind": "method", "round": None, **trial}
         for index, trial in enumerate(tried)
     ]
     if not rows:
         return {}
-    found = inputs({**built.manifest, "rows": rows}, built.results)
+    found = inputs({**built.manifest, "rows": rows}, built.results, stored)
     table = build_table(found.runs, found.judges, found.meta)
     names = {row["name"]: trial["method"] for row, trial in zip(rows, tried, strict=True)}
     return {
@@ -206,11 +287,7 @@ def training_logs(built: Built) -> dict[str, dict[int, list[dict[str, float]]]]:
     found: dict[str, dict[int, list[dict[str, float]]]] = {}
     for row in built.manifest["rows"]:
         path = built.results / row["scores"] / "training_log.jsonl"
-        if row["round"] is None and row["kind"] == "method" and path.exists():
-            try:
-                records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            except ValueError:
-                continue
+        if row["round"] is None and row["kind"] == "method" and (records := read_training_log(path)):
             found.setdefault(row["name"], {})[row["seed"]] = records
     return found
 

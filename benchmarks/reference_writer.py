@@ -37,13 +37,14 @@ def record(runs: Path, out: Path, warn: Callable[[str], None]) -> list[Path]:
         The tables' folders.
 
     Raises:
-        UsageError: there is no table, or two of one kind.
+        UsageError: there is no table, or two of one kind; or ``out`` holds runs.
         UserError: a row or seed of a table is missing: a reference is whole.
     """
     said: list[str] = []
     tables = load(runs, said.append)
     if said:
         raise UserError("a reference must be whole:\n  " + "\n  ".join(said) + "\n  next step: finish the run")
+    _refuse_runs(out)
     written = []
     for key, built in sorted(by_key(tables, str(runs)).items()):
         for name in _incomplete(built):
@@ -77,9 +78,18 @@ def _write_table(built: Built, name: str, out: Path) -> Path:
     if built.inputs.judges:
         manifest["judge"] = f"{name}-judge"
         _write_json(out / manifest["judge"] / "report.json", dict(next(iter(built.inputs.judges.values()))))
+        _write_done(out / manifest["judge"])
     _write_json(out / manifest["references"] / "counts.json", dict(built.inputs.meta.counts))
+    _write_done(out / manifest["references"])
     _write_json(out / TABLES / name / MANIFEST, {**manifest, RECORDED: made_with(built)})
     return out / TABLES / name
+
+
+def _refuse_runs(out: Path) -> None:
+    """A reference beside the runs that it is made from would be a second table of the same kind."""
+    for path in sorted((out / TABLES).glob(f"*/{MANIFEST}")):
+        if RECORDED not in read_manifest(path):
+            raise UsageError(f"{out} holds runs, not a reference\n  next step: name another folder with --record")
 
 
 def _remove(name: str, out: Path) -> None:
@@ -88,8 +98,6 @@ def _remove(name: str, out: Path) -> None:
     if not path.exists():
         return
     before = read_manifest(path)
-    if RECORDED not in before:
-        raise UsageError(f"{out} holds runs, not a reference\n  next step: name another folder with --record")
     for folder in {before["judge"], before["references"], *(row["scores"] for row in before["rows"])}:
         if folder is not None and Path(folder).name == folder and folder.startswith(f"{name}-"):
             shutil.rmtree(out / folder, ignore_errors=True)
@@ -117,6 +125,10 @@ def _write_run(folder: Path, runs: Sequence[RunScores], columns: Sequence[str]) 
     corpus = {json.dumps(entry, sort_keys=True): dict(entry) for run in runs for entry in run.corpus}
     _write_json(folder / "corpus.json", list(corpus.values()))
     _write_json(folder / "ledger.json", _steady(runs[0].ledger))
+    _write_done(folder)
+
+
+def _write_done(folder: Path) -> None:
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
     _write_json(folder / "DONE", digests)
 

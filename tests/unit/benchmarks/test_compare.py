@@ -1,6 +1,7 @@
 """What is compared and how it is said: scores behind each kind of column, differences between two sides, text."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import benchmarks
 from benchmarks.assemble import Inputs
-from benchmarks.compare import parser
+from benchmarks.compare import main, parser
 from benchmarks.compare_checks import compare_tables
 from benchmarks.compare_replies import printable
 from benchmarks.errors import UsageError
@@ -21,6 +22,7 @@ from benchmarks.table_inputs import RunScores, TableMeta
 from benchmarks.tables import build_table
 from benchmarks.tasks.base import Column
 from evaluators.stats import ratio_interval
+from tests.unit.benchmarks.test_report import fake_runs
 
 N = 24
 F1 = Column(metric="f1", prompts="chat", title="F1")
@@ -284,6 +286,48 @@ def test_hashes_are_short_and_do_not_tell():
     assert short_hash("decode-test-17") == short_hash("decode-test-17")
     assert len(short_hash("x")) == 12
     assert short_hash("x") != short_hash("y")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A results folder, and the reference recorded from it."""
+    folder = tmp_path_factory.mktemp("compare")
+    fake_runs(folder / "runs", seeds=(0, 1, 2, 3), overrides=("cringe.iterations=1",))
+    assert main([str(folder / "runs"), "--record", str(folder / "reference")]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("what", ["scores.csv of cringe-s3", "report.json of judge", "counts.json of data"])
+@pytest.mark.parametrize("how", ["changed", "gone"])
+def test_the_gate_refuses_a_reference_that_is_not_whole(recorded, tmp_path, capsys, what, how):
+    name, folder = what.split(" of ")
+    shutil.copytree(recorded / "reference", tmp_path / "reference")
+    assert main([str(tmp_path / "reference"), str(recorded / "runs"), "--gate"]) == 0
+    path = tmp_path / "reference" / f"decode-tiny-synthetic-{folder}" / name
+    if how == "gone":
+        shutil.rmtree(path.parent)
+    else:
+        path.write_text(path.read_text() + " ")
+    assert main([str(tmp_path / "reference"), str(recorded / "runs")]) == 0
+    capsys.readouterr()
+    code = main([str(tmp_path / "reference"), str(recorded / "runs"), "--gate"])
+    said = capsys.readouterr().err
+    if name == "counts.json":  # nothing of this table is weighed by them
+        assert (code, said) == (0, "")
+    else:
+        assert code == 3
+        assert "must be whole for the gate" in said
+        assert path.parent.name in said or "The judge's report" in said
+        assert "next step" in said
+
+
+def test_a_reference_is_not_recorded_into_runs(recorded, tmp_path, capsys):
+    shutil.copytree(recorded / "runs", tmp_path / "runs")
+    before = sorted(tmp_path.rglob("*"))
+    assert main([str(tmp_path / "runs"), "--record", str(tmp_path / "runs")]) == 2
+    assert "holds runs, not a reference" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert main([str(tmp_path / "runs"), "--record", str(recorded / "reference")]) == 0
 
 
 def test_help_names_everything(capsys):

@@ -68,6 +68,8 @@ def fake_runs(results, task="decode", names=("transformer", "cringe", "fudge"), 
     if plan.judge is not None:
         (results / plan.judge.folder).mkdir(exist_ok=True)
         (results / plan.judge.folder / "report.json").write_text(json.dumps(JUDGE))
+    (results / plan.references.folder).mkdir(exist_ok=True)
+    write(results / plan.references.folder / "counts.json", {})
     return write_table(plan, make_table(plan, results), results)
 
 
