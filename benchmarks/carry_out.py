@@ -57,6 +57,15 @@ def device_kind(asked: str) -> str:
     return "cpu"
 
 
+def gpu_names() -> list[str]:
+    """The GPUs that the command may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] or [str(index) for index in range(count)]
+
+
 def announce(plan: Plan, source: DataSource) -> None:
     """Say aloud what data are used."""
     if plan.synthetic:
@@ -85,7 +94,9 @@ def do_missing(stages: Sequence[Stage], config: RunConfig, place: Place) -> int:
     from benchmarks.runner import execute
 
     options, out = place.options, place.out
-    jobs = options.jobs or (max(1, (os.cpu_count() or 1) // config.threads) if place.device == "cpu" else 1)
+    gpus = gpu_names() if place.device == "cuda" else []
+    side_by_side = len(gpus) if place.device == "cuda" else (os.cpu_count() or 1) // config.threads
+    jobs = options.jobs or max(1, side_by_side)
     missing = [stage for stage in stages if options.force or not (out / stage.folder).exists()]
     outcome = execute(
         stages,
@@ -96,6 +107,7 @@ def do_missing(stages: Sequence[Stage], config: RunConfig, place: Place) -> int:
         jobs=jobs,
         force=options.force,
         reporter=Reporter(len(missing), sys.stderr),
+        gpus=gpus,
     )
     for failure in outcome.failed:
         where = f"; traceback in {failure.log}" if failure.log else ""

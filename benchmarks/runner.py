@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.errors import UserError
 from benchmarks.plan import Stage
@@ -28,6 +29,8 @@ SCRATCH = ".unfinished"
 """Folder, beside the finished directories, of those in the making."""
 RESUME = ".resume"
 """Folder of the states of unfinished trainings."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""What the libraries that compute take their number of threads from; each but the first overrules the first."""
 TOKENS = ".tokens"
 """Folder of tokenised data."""
 
@@ -90,6 +93,7 @@ def execute(
     jobs: int,
     force: bool,
     reporter: Reporter,
+    gpus: Sequence[str] = (),
 ) -> Outcome:
     """Do all stages that are not done.
 
@@ -102,6 +106,7 @@ def execute(
         jobs: stages done side by side.
         force: do again what is done.
         reporter: told how far the work is.
+        gpus: as CUDA names them; every worker sees one alone, the same one for as long as it lives. None: all see all.
 
     Raises:
         UserError: a finished directory is damaged, and `force` is off.
@@ -121,9 +126,29 @@ def execute(
     if not force:
         _refuse_damaged(results / stage.folder for stage in stages if (results / stage.folder).exists())
     if waiting:
-        with _Pool(threads, min(jobs, len(waiting)), reporter) as pool:
-            _drain(waiting, pool, results, data, device, outcome, reporter)
+        with _Pool(threads, share_out(gpus, min(jobs, len(waiting))), reporter) as pool:
+            _drain(longest_first(waiting), pool, results, data, device, outcome, reporter)
     return outcome
+
+
+def share_out(gpus: Sequence[str], workers: int) -> list[str | None]:
+    """The GPU of each worker, in turn; None where there is none to choose."""
+    return [gpus[index % len(gpus)] if gpus else None for index in range(workers)]
+
+
+def longest_first(stages: Sequence[Stage]) -> list[Stage]:
+    """Stages by the length of the longest chain of stages that wait for them, longest first; else in the given order.
+
+    Workers are idle at the end for as long as a chain goes on that was begun late, such as the rounds of a method.
+
+    Args:
+        stages: parents before children.
+    """
+    behind = Counter[str]()
+    for stage in reversed(stages):
+        for parent in stage.parents.values():
+            behind[parent.key] = max(behind[parent.key], behind[stage.key] + 1)
+    return sorted(stages, key=lambda stage: -behind[stage.key])
 
 
 def _refuse_damaged(folders: Iterable[Path]) -> None:
@@ -214,13 +239,21 @@ def _job(stage: Stage, results: Path, data: Path | None, device: str) -> Job:
     )
 
 
+class _Worker(NamedTuple):
+    """A process, and the GPU that it sees alone."""
+
+    executor: ProcessPoolExecutor
+    gpu: str | None
+
+
 class _Pool:
     """Worker processes, each apart from the others, so that one that is killed takes nothing else with it."""
 
-    def __init__(self, threads: int, size: int, reporter: Reporter) -> None:
-        # Read by OpenMP when a worker starts; spinning workers would slow each other down fifteenfold.
+    def __init__(self, threads: int, gpus: Sequence[str | None], reporter: Reporter) -> None:
+        # Read by OpenMP and by the libraries of linear algebra when a worker starts, whatever the command was started
+        # with; spinning workers would slow each other down fifteenfold.
         os.environ |= {
-            "OMP_NUM_THREADS": str(threads),
+            **dict.fromkeys(THREAD_VARIABLES, str(threads)),
             "OMP_WAIT_POLICY": "PASSIVE",
             "TOKENIZERS_PARALLELISM": "false",
             # cuBLAS is deterministic only with a workspace of fixed size.
@@ -229,8 +262,8 @@ class _Pool:
         self._context = get_context("spawn")
         self._messages: Queue[tuple[str, int, int, str]] = self._context.Queue()
         self._threads = threads
-        self._idle = [self._worker() for _ in range(size)]
-        self._busy: dict[Future[str | None], ProcessPoolExecutor] = {}
+        self._idle = [self._worker(gpu) for gpu in reversed(gpus)]
+        self._busy: dict[Future[str | None], _Worker] = {}
         self._reporter = reporter
 
     def __enter__(self) -> _Pool:
@@ -239,9 +272,9 @@ class _Pool:
 
     def __exit__(self, *_: object) -> None:
         for worker in [*self._idle, *self._busy.values()]:
-            for process in list((worker._processes or {}).values()):
+            for process in list((worker.executor._processes or {}).values()):
                 process.terminate()
-            worker.shutdown(wait=True, cancel_futures=True)
+            worker.executor.shutdown(wait=True, cancel_futures=True)
         self._reporter.close()
 
     @property
@@ -252,7 +285,7 @@ class _Pool:
     def submit(self, job: Job) -> Future[str | None]:
         """Start a job on an idle worker."""
         worker = self._idle.pop()
-        future = worker.submit(_work, job)
+        future = worker.executor.submit(_work, job)
         self._busy[future] = worker
         return future
 
@@ -260,18 +293,17 @@ class _Pool:
         """Take back the worker of a finished job; a new one for one that died."""
         worker = self._busy.pop(future)
         died = isinstance(future.exception(), BrokenProcessPool)
-        self._idle.append(self._worker() if died else worker)
+        self._idle.append(self._worker(worker.gpu) if died else worker)
 
-    def _worker(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            1, mp_context=self._context, initializer=_start, initargs=(self._messages, self._threads, os.getpid())
-        )
+    def _worker(self, gpu: str | None) -> _Worker:
+        told = (self._messages, self._threads, gpu, os.getpid())
+        return _Worker(ProcessPoolExecutor(1, mp_context=self._context, initializer=_start, initargs=told), gpu)
 
 
 _say: Callable[[str, int, int, str], None] = lambda label, done, total, note: None  # noqa: E731 - set in workers
 
 
-def _start(messages: Queue[tuple[str, int, int, str]], threads: int, parent: int) -> None:
+def _start(messages: Queue[tuple[str, int, int, str]], threads: int, gpu: str | None, parent: int) -> None:
     """Prepare a worker: it says how far it is, and ends when the command that started it is gone."""
     import signal
     import threading
@@ -286,11 +318,15 @@ def _start(messages: Queue[tuple[str, int, int, str]], threads: int, parent: int
     threading.Thread(target=watch, daemon=True).start()
     global _say
     _say = lambda label, done, total, note: messages.put((label, done, total, note))  # noqa: E731
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when torch first looks for GPUs
     import torch
     import transformers
 
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # It would also fill all new memory, a twentieth of a small model's step, lest something read it before it writes.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from cringe.batch import Batch, Sources, pad
+from cringe.batch import Batch, Rows, Sources, group_by_length, pad
 from cringe.data import Example, Feedback
 from cringe.heads import OutputHead
 from cringe.seeding import stable_hash
@@ -152,10 +153,26 @@ class Backbone(ABC):
         Embedding look-ups cost nothing, the output projection does.
         """
 
-    def collate(self, examples: Sequence[Example], *, seed: int, step: int) -> Batch:
-        """Examples as a batch, padded to its longest context and its longest response."""
-        responses = self._encode_responses(examples)
-        sources = self.sources(examples)
+    def collate(self, examples: Sequence[Example], *, seed: int, step: int, groups: int = 1) -> Batch:
+        """Examples as a batch, padded to its longest context and its longest response.
+
+        Args:
+            examples: B examples.
+            seed: of draws that belong to the batch.
+            step: the optimiser step that it is a part of.
+            groups: with more than 1 the examples are put in order of their length, so that `Batch.parts` has them in
+                this many groups with as little padding as can be. Documents that are fused stay in one group.
+        """
+        responses, sequences = self._encode_responses(examples), self.encode_sources(examples)
+        lengths = [
+            (sum(map(len, rows)), len(response.ids)) for rows, response in zip(sequences, responses, strict=True)
+        ]
+        ends: list[int] = []
+        if groups > 1:
+            order, ends = group_by_length(lengths, groups)
+            examples, lengths = [examples[row] for row in order], [lengths[row] for row in order]
+            responses, sequences = [responses[row] for row in order], [sequences[row] for row in order]
+        sources = self.join(sequences)
         ids, mask = pad([response.ids for response in responses], self.pad)
         feedback, _ = pad([response.feedback for response in responses], 0)
         parts = [(mask & (feedback == code)).reshape(-1).nonzero().squeeze(-1) for code in _CODES.values()]
@@ -168,10 +185,25 @@ class Backbone(ABC):
             unlabelled=parts[0].numel(),
             liked=parts[0].numel() + parts[1].numel(),
             examples=tuple(stable_hash(example.uid) for example in examples),
-            lengths=tuple(len(response.ids) for response in responses),
+            lengths=tuple(target for _, target in lengths),
+            source_tokens=sum(source for source, _ in lengths),
+            groups=self._groups([source for source, _ in lengths], ends) if sources.fused is None else (),
             seed=seed,
             step=step,
         )
+
+    def _groups(self, lengths: Sequence[int], ends: Sequence[int]) -> tuple[Rows, ...]:
+        """The groups of rows that end at ``ends``, with the columns that their contexts do not need."""
+        groups = []
+        for first, last in pairwise([0, *ends]):
+            spare = max(lengths) - max(lengths[first:last])
+            groups.append(Rows(first, last, *((spare, 0) if self.left_pads_source else (0, spare))))
+        return tuple(groups)
+
+    def lengths(self, examples: Sequence[Example]) -> list[int]:
+        """Tokens that the model reads and writes of each example, after truncation."""
+        written = self._encode_responses(examples)
+        return [read + len(row.ids) for read, row in zip(self.context_lengths(examples), written, strict=True)]
 
     def _encode_responses(self, examples: Sequence[Example]) -> list[_Response]:
         """Ids of each response with its end, and the feedback of each token.
@@ -198,8 +230,11 @@ class Backbone(ABC):
 
     def sources(self, examples: Sequence[Example]) -> Sources:
         """What the model reads before the responses, padded to the longest."""
-        rows = [ids for sequences in self.encode_sources(examples) for ids in sequences]
-        return Sources(*pad(rows, self.pad, left=self.left_pads_source))
+        return self.join(self.encode_sources(examples))
+
+    def join(self, sequences: Sequence[Sequence[list[int]]]) -> Sources:
+        """The sequences of each example (`encode_sources`) as tensors, padded to the longest."""
+        return Sources(*pad([ids for rows in sequences for ids in rows], self.pad, left=self.left_pads_source))
 
     def encode_sources(self, examples: Sequence[Example]) -> list[list[list[int]]]:
         """For each example the sequences that the model reads, apart from each other; here one, the context."""

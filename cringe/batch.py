@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cringe.seeding import uniforms
@@ -22,6 +26,17 @@ class Sources(NamedTuple):
     fused: Tensor | None = None
     """(B, F) places of an example's tokens in the flattened (R, S) ones, -1 for none; None where R is B and each
     example has one sequence."""
+
+
+class Rows(NamedTuple):
+    """Examples of a batch that are of like length and stand side by side: a group that is padded to its own longest."""
+
+    first: int
+    last: int
+    """One past the last row."""
+    left: int
+    """Columns of the source that are padding in all of these rows: before the tokens, and after them."""
+    right: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +67,10 @@ class Batch:
     """B hashes that name the examples, for draws."""
     lengths: tuple[int, ...]
     """B numbers of target tokens, scored or not; their sum, N or more, is what a loss is divided by."""
+    source_tokens: int
+    """Places of ``source`` that hold a token and not padding."""
+    groups: tuple[Rows, ...] = ()
+    """All rows in groups of like length, which a model may compute one after the other; none for one group."""
     seed: int
     step: int
     """The optimiser step that the batch is a part of."""
@@ -68,6 +87,15 @@ class Batch:
         """(N,) ids of the scored target tokens."""
         return self.responses.reshape(-1).index_select(0, self.tokens)
 
+    def parts(self) -> Iterator[tuple[Sources, Tensor]]:
+        """The contexts and the responses (b, t) of each group, in order, without the padding that all of it has."""
+        if not self.groups:
+            yield self.sources, self.responses
+        for first, last, left, right in self.groups:
+            rows, columns = slice(first, last), slice(left, self.source.shape[1] - right)
+            sources = Sources(self.source[rows, columns], self.source_mask[rows, columns])
+            yield sources, self.responses[rows, : max(1, *self.lengths[rows])]
+
     def uniforms(self, purpose: str, rows: slice) -> Tensor:
         """Uniform draws in [0, 1) for some of the N tokens.
 
@@ -83,7 +111,7 @@ class Batch:
         """
         positions = range(self.responses.shape[1])
         draws = uniforms(self.seed, purpose, step=self.step, examples=self.examples, positions=positions)
-        return torch.from_numpy(draws).to(self.tokens.device).reshape(-1).index_select(0, self.tokens[rows])
+        return send(torch.from_numpy(draws), self.tokens.device).reshape(-1).index_select(0, self.tokens[rows])
 
     def preceding(self, rows: slice, most: int | None = None) -> Tensor:
         """The tokens of the response before each of some tokens.
@@ -108,7 +136,14 @@ class Batch:
         """The same batch on another device."""
         names = ("source", "source_mask", "fused", "responses", "tokens")
         tensors = {name: getattr(self, name) for name in names}
-        return replace(self, **{name: x.to(device, non_blocking=True) for name, x in tensors.items() if x is not None})
+        return replace(self, **{name: send(x, device) for name, x in tensors.items() if x is not None})
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device, which nobody waits for: a GPU fetches it by itself from memory that cannot be paged out."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def positions(mask: Tensor) -> Tensor:
@@ -118,10 +153,47 @@ def positions(mask: Tensor) -> Tensor:
 
 def pad(sequences: Sequence[Sequence[int]], padding: int, *, left: bool = False) -> tuple[Tensor, Tensor]:
     """(B, L) ids padded on one side, and their (B, L) mask."""
-    length = max(len(ids) for ids in sequences)
-    gaps = [[padding] * (length - len(ids)) for ids in sequences]
-    rows = [[*gap, *ids] if left else [*ids, *gap] for ids, gap in zip(sequences, gaps, strict=True)]
-    holes = [[False] * len(gap) for gap in gaps]
-    words = [[True] * len(ids) for ids in sequences]
-    marks = [[*hole, *word] if left else [*word, *hole] for word, hole in zip(words, holes, strict=True)]
-    return torch.tensor(rows), torch.tensor(marks)
+    lengths = np.asarray([len(ids) for ids in sequences])
+    columns = np.arange(lengths.max())
+    mask = columns >= columns.size - lengths[:, None] if left else columns < lengths[:, None]
+    rows = np.full(mask.shape, padding, dtype=np.int64)
+    rows[mask] = np.fromiter(chain.from_iterable(sequences), dtype=np.int64, count=int(lengths.sum()))
+    return torch.from_numpy(rows), torch.from_numpy(mask)
+
+
+def stack_rows(parts: Sequence[Tensor], length: int) -> Tensor:
+    """(B, length, d) of the parts (b, t, d) of a batch, zeros where a part is shorter."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([F.pad(part, (0, 0, 0, length - part.shape[1])) for part in parts])
+
+
+def group_by_length(lengths: Sequence[tuple[int, int]], groups: int) -> tuple[list[int], list[int]]:
+    """How to cut rows into groups such that padding each group to its own longest leaves the fewest places.
+
+    The rows are sorted by their first length; of all cuts of that order into as many parts, or fewer where there are
+    not as many rows, one with the fewest places is found by dynamic programming.
+
+    Args:
+        lengths: of each of n rows, such as its source and its target tokens.
+        groups: 1 or more.
+
+    Returns:
+        The order of the rows, and where in it each group ends. A function of ``lengths`` and ``groups`` alone.
+    """
+    count = len(lengths)
+    order = sorted(range(count), key=lambda row: (*lengths[row], row))
+    source, target = np.asarray([lengths[row] for row in order]).T
+    first, last = np.ogrid[:count, :count]
+    longest = np.maximum.accumulate(np.where(last >= first, target, 0), axis=1)
+    places = np.where(last >= first, (last - first + 1) * (source + longest), np.inf)
+    fewest, starts = places[0], list[NDArray[np.int64]]()
+    for _ in range(min(groups, count) - 1):
+        # The last group begins behind row ``first``, and what comes before it is cut as well as it can be.
+        totals = fewest[:-1, None] + places[1:]
+        starts.append(totals.argmin(axis=0) + 1)
+        fewest = totals.min(axis=0)
+    ends = [count]
+    for begins in reversed(starts):
+        ends.append(int(begins[ends[-1] - 1]))
+    return order, ends[::-1]

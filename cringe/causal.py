@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from cringe.attention_masks import causal_mask, takes_square_masks
 from cringe.backbone_base import Backbone
-from cringe.batch import Batch, Sources, positions
+from cringe.batch import Batch, Sources, positions, stack_rows
 from cringe.data import Example
 from cringe.seeding import torch_seed
 from cringe.specs import ScratchBackbone
@@ -57,16 +58,23 @@ class CausalBackbone(Backbone):
 
     def logits(self, batch: Batch) -> Tensor:
         """(N, V) logits of the batch's target tokens under teacher forcing."""
-        length = batch.source.shape[1]
-        # Contexts are padded on the left, so token j of a response stands at S + j and is predicted at S + j - 1.
-        ids = torch.cat([batch.source, batch.responses[:, :-1]], dim=1)
-        mask = torch.cat([batch.source_mask, torch.ones_like(batch.responses[:, :-1], dtype=torch.bool)], dim=1)
-        hidden = self.model.base_model(
-            input_ids=ids, attention_mask=mask.long(), position_ids=positions(mask), use_cache=False
-        ).last_hidden_state[:, length - 1 :]
+        hidden = stack_rows([self._teach(*part) for part in batch.parts()], batch.responses.shape[1])
         # Padding is half of a batch, and the vocabulary most of a small model: project what is needed only.
         logits: Tensor = self.model.get_output_embeddings()(hidden.flatten(0, 1).index_select(0, batch.tokens))
         return logits
+
+    def _teach(self, sources: Sources, responses: Tensor) -> Tensor:
+        """(B, T, d) states under teacher forcing, each that of the place before its target."""
+        # Contexts are padded on the left, so token j of a response stands at S + j and is predicted at S + j - 1.
+        ids = torch.cat([sources.ids, responses[:, :-1]], dim=1)
+        mask = torch.cat([sources.mask, torch.ones_like(responses[:, :-1], dtype=torch.bool)], dim=1)
+        states: Tensor = self.model.base_model(
+            input_ids=ids,
+            attention_mask=causal_mask(ids, mask) if takes_square_masks(self.model) else mask.long(),
+            position_ids=positions(mask),
+            use_cache=False,
+        ).last_hidden_state
+        return states[:, sources.ids.shape[1] - 1 :]
 
     def inputs(self, sources: Sources) -> dict[str, Any]:
         """The contexts as prompts, padded on the left."""

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cringe.batch import send
 from cringe.classifier import Classifier, Fitting, Pair
 from cringe.seeding import stream
 from cringe.specs import PretrainedClassifier, ScratchClassifier
@@ -77,8 +78,8 @@ class TransformerClassifier(Classifier):
         """AdamW on the cross-entropy, the learning rate rising over a tenth of the steps and falling to 0."""
         spec, device = self.spec, self._model.device
         encoded = self.encode(pairs)
-        labels = torch.tensor([pair.negative for pair in pairs], device=device).long()
-        weights = 0.5 * len(pairs) / torch.bincount(labels, minlength=2).float()
+        labels = torch.tensor([pair.negative for pair in pairs]).long()
+        weights = send(0.5 * len(pairs) / torch.bincount(labels, minlength=2).float(), device)
         total = spec.epochs * math.ceil(len(pairs) / spec.batch_size)
         optimizer = torch.optim.AdamW(self._model.parameters(), lr=spec.learning_rate, weight_decay=0.01, fused=True)
         self._model.train()
@@ -87,7 +88,7 @@ class TransformerClassifier(Classifier):
                 rise = 0.1 * total
                 group["lr"] = spec.learning_rate * min((step + 1) / rise, (total - step) / (total - rise))
             logits = self._logits(self.hide(self._inputs([encoded[row] for row in rows]), fitting, step))
-            loss = F.cross_entropy(logits, labels[torch.from_numpy(rows).to(device)], weight=weights)
+            loss = F.cross_entropy(logits, send(labels[torch.from_numpy(rows)], device), weight=weights)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
             optimizer.step()
@@ -112,7 +113,7 @@ class TransformerClassifier(Classifier):
         """(B, 2)."""
         kind = self._model.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self.half_on_gpu and kind == "cuda"):
-            logits: Tensor = self._model(**inputs).logits
+            logits: Tensor = self._model(**{name: send(x, self._model.device) for name, x in inputs.items()}).logits
         return logits.float()
 
     def _inputs(self, encoded: Sequence[Columns]) -> dict[str, Tensor]:
@@ -123,8 +124,7 @@ class TransformerClassifier(Classifier):
                 [
                     item[name] + [self._pad if name == "input_ids" else 0] * (length - len(item[name]))
                     for item in encoded
-                ],
-                device=self._model.device,
+                ]
             )
             for name in encoded[0]
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -94,6 +94,18 @@ class StratifiedSampler:
 
     Each stratum is walked through in a permutation of its own, drawn anew for every epoch of that stratum. The batch
     of a step is a function of ``(seed, step)``: a run that resumes sees the batches that it would have seen.
+
+    With a window of several batches these hold the same examples, but each stratum deals its own by length: one batch
+    gets the shortest of every stratum, another the longest, in an order that is drawn. A window is no longer than half
+    an epoch of the smallest pool, so that copies of an example, which are of one length, do not keep meeting.
+
+    Args:
+        sources: examples by the name of their source, in any order.
+        strata: parts of every batch.
+        batch_size: a multiple of the strata's shares.
+        seed: of the order.
+        window: batches that are dealt at once.
+        lengths: what examples are dealt by, such as `Backbone.lengths`; needed with a window of 2 or more.
     """
 
     def __init__(
@@ -103,7 +115,11 @@ class StratifiedSampler:
         *,
         batch_size: int,
         seed: int,
+        window: int = 1,
+        lengths: Callable[[Sequence[Example]], Sequence[int]] | None = None,
     ) -> None:
+        if window > 1 and lengths is None:
+            raise ValueError(f"a window of {window} batches is dealt by length: give `lengths`")
         self._seed = seed
         self._shares = batch_shares(strata, batch_size)
         self._pools: list[tuple[Stratum, list[Example]]] = []
@@ -115,19 +131,42 @@ class StratifiedSampler:
             if not pool:
                 raise ValueError(f"the training data holds no example of {stratum.name}")
             self._pools.append((stratum, pool))
+        fitting = (len(pool) // (2 * share) for (_, pool), share in zip(self._pools, self._shares, strict=True))
+        self._window = max(1, min(window, *fitting))
+        self._lengths = lengths
         self._order = lru_cache(maxsize=2 * len(strata))(self._permutation)
+        self._dealt = lru_cache(maxsize=1)(self._deal)
 
     def _permutation(self, stratum: str, size: int, epoch: int) -> np.ndarray:
         return stream(self._seed, "order", stratum, epoch).permutation(size)
 
+    def _walk(self, stratum: Stratum, pool: Sequence[Example], places: range) -> list[Example]:
+        """What stands at some places of a stratum's epochs, one after the other."""
+        found = (divmod(place, len(pool)) for place in places)
+        return [pool[int(self._order(stratum.name, len(pool), epoch)[offset])] for epoch, offset in found]
+
+    def _deal(self, window: int) -> list[list[list[Example]]]:
+        """For each batch of a window what it gets from each stratum."""
+        count = self._window
+        order = stream(self._seed, "window", window).permutation(count) if count > 1 else range(1)
+        parts: list[list[list[Example]]] = [[] for _ in range(count)]
+        for (stratum, pool), share in zip(self._pools, self._shares, strict=True):
+            examples = self._walk(stratum, pool, range(window * count * share, (window + 1) * count * share))
+            if count > 1 and self._lengths is not None:
+                lengths = self._lengths(examples)
+                examples = [examples[index] for index in np.argsort(lengths, kind="stable")]
+            for rank, place in enumerate(order):
+                parts[place].append(examples[rank * share : (rank + 1) * share])
+        return parts
+
     def batch(self, step: int) -> list[Example]:
         """The examples of optimiser step ``step`` (from 0), strata interleaved so that any cut of it is mixed."""
-        chosen: list[tuple[float, int, Example]] = []
-        for position, ((stratum, pool), share) in enumerate(zip(self._pools, self._shares, strict=True)):
-            for index in range(share):
-                epoch, offset = divmod(step * share + index, len(pool))
-                example = pool[int(self._order(stratum.name, len(pool), epoch)[offset])]
-                chosen.append(((index + 0.5) / share, position, example))
+        window, place = divmod(step, self._window)
+        chosen = [
+            ((index + 0.5) / len(part), position, example)
+            for position, part in enumerate(self._dealt(window)[place])
+            for index, example in enumerate(part)
+        ]
         return [example for *_, example in sorted(chosen, key=lambda item: item[:2])]
 
     def batches(self, start: int, stop: int) -> Iterator[list[Example]]:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
+from cringe.attention_masks import takes_square_masks
 from cringe.batch import Sources, pad
 from cringe.data import Example
 from cringe.seq2seq import Seq2SeqBackbone
@@ -30,9 +31,8 @@ class FusionBackbone(Seq2SeqBackbone):
             [[*document, *ids] for document in found] or [ids] for found, ids in zip(documents, contexts, strict=True)
         ]
 
-    def sources(self, examples: Sequence[Example]) -> Sources:
+    def join(self, sequences: Sequence[Sequence[list[int]]]) -> Sources:
         """All sequences of all examples, and which places belong to which example."""
-        sequences = self.encode_sources(examples)
         ids, mask = pad([ids for rows in sequences for ids in rows], self.pad)
         starts = iter(range(0, ids.numel(), ids.shape[1]))
         places = [
@@ -47,7 +47,8 @@ class FusionBackbone(Seq2SeqBackbone):
         if fused is None:  # a sequence an example
             return super().read(sources)
         encoder = self.model.get_encoder()
-        states: Tensor = encoder(input_ids=sources.ids, attention_mask=sources.mask.long()).last_hidden_state
+        mask = sources.mask[:, None, None, :] if takes_square_masks(self.model) else sources.mask.long()
+        states: Tensor = encoder(input_ids=sources.ids, attention_mask=mask).last_hidden_state
         joined = states.flatten(0, 1).index_select(0, fused.clamp(min=0).flatten()).unflatten(0, fused.shape)
         return {
             "encoder_outputs": BaseModelOutput(last_hidden_state=joined),

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import (
-    EncoderNoRepeatNGramLogitsProcessor,
-    LogitsProcessor,
-    LogitsProcessorList,
-    NoRepeatNGramLogitsProcessor,
-    TopPLogitsWarper,
-)
+from transformers import LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
 
 from cringe.backbones import Backbone, CausalBackbone, FusionBackbone
 from cringe.batch import pad
+from cringe.beam import BeamSearch, supports
+from cringe.blocks import ContextBlock, RepeatBlock
 from cringe.counts import Counts
 from cringe.data import Example
 from cringe.seeding import stable_hash, uniforms
@@ -34,6 +30,15 @@ class Reply(NamedTuple):
     text: str
     tokens: int
     """Generated tokens, the end token among them."""
+
+
+class _Generated(NamedTuple):
+    """Of one batch."""
+
+    candidates: list[list[Reply]]
+    """Of each prompt, best first."""
+    fed: int
+    """Tokens that went through the decoder."""
 
 
 class SeededSampler(LogitsProcessor):
@@ -87,24 +92,6 @@ class Steering:
         return [replies[0] for replies in candidates]
 
 
-class OfResponse(LogitsProcessor):
-    """Shows a processor the generated tokens only, for models whose sequences begin with the prompt.
-
-    Args:
-        processor: what to show them to.
-        prompt: number of prompt tokens, padding included.
-    """
-
-    def __init__(self, processor: LogitsProcessor, *, prompt: int) -> None:
-        self._processor = processor
-        self._prompt = prompt
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Pass on ids (rows, prompt + L) without the prompt, and scores (rows, V)."""
-        processed: Tensor = self._processor(input_ids[:, self._prompt :], scores)
-        return processed
-
-
 def generate(
     backbone: Backbone,
     examples: Sequence[Example],
@@ -143,74 +130,60 @@ def generate(
         for start in range(0, len(order), spec.batch_size):
             rows = order[start : start + spec.batch_size]
             batch = [examples[index] for index in rows]
-            candidates = _generate_batch(backbone, batch, spec, seed, steering)
-            _count(counts, backbone, [lengths[index] for index in rows], candidates, spec)
-            replies.update(zip(rows, steering.select(batch, candidates), strict=True))
+            generated = _generate_batch(backbone, batch, spec, seed, steering)
+            _count(counts, backbone, [lengths[index] for index in rows], generated)
+            replies.update(zip(rows, steering.select(batch, generated.candidates), strict=True))
             progress(len(replies), len(examples), "")
     return [replies[index] for index in range(len(examples))]
 
 
 def _generate_batch(
     backbone: Backbone, examples: Sequence[Example], spec: DecodingSpec, seed: int, steering: Steering
-) -> list[list[Reply]]:
-    """The candidates for each prompt, best first."""
+) -> _Generated:
     count = steering.candidates(spec)
     samples = count if spec.sampled else 1
     rows = [example for example in examples for _ in range(samples)]
     inputs = backbone.generation_inputs(rows)
-    steps = _blocks(backbone, rows, inputs, spec)
-    steps += steering.processors(backbone, rows, spec)
+    prompt = backbone.prompt_length(inputs["attention_mask"])
+    steps = _blocks(backbone, rows, spec, prompt) + steering.processors(backbone, rows, spec)
     if spec.sampled:
         numbers = [index % samples for index in range(len(rows))]
         hashes = [stable_hash(row.uid, *[n] * bool(n)) for row, n in zip(rows, numbers, strict=True)]
         steps += [TopPLogitsWarper(top_p=spec.top_p), SeededSampler(seed=seed, examples=hashes)]
-    returned = count if spec.beams > 1 else 1
+    search = None
+    if spec.beams > 1 and supports(backbone.model):
+        search = BeamSearch(beams=spec.beams, length_penalty=spec.length_penalty, returned=count)
     sequences = backbone.model.generate(
-        **inputs,
-        logits_processor=LogitsProcessorList(steps),
-        num_return_sequences=returned,
-        **_keywords(spec, backbone),
+        **inputs, logits_processor=LogitsProcessorList(steps), **_keywords(spec), **_strategy(spec, search, count)
     )
-    texts = backbone.decode(sequences[:, _prompt_length(backbone, inputs) :])
-    return [
+    texts = backbone.decode(sequences[:, prompt:])
+    candidates = [
         [Reply(example.uid, *texts[index * count + rank]) for rank in range(count)]
         for index, example in enumerate(examples)
     ]
+    longest = max(reply.tokens for replies in candidates for reply in replies)
+    return _Generated(candidates, search.fed if search else len(rows) * spec.beams * longest)
 
 
-def _prompt_length(backbone: Backbone, inputs: Mapping[str, Any]) -> int:
-    """How many tokens stand before the generated ones in what ``generate`` returns."""
-    return backbone.prompt_length(inputs["attention_mask"])
-
-
-def _has_own_blocks(backbone: Backbone) -> bool:
-    """Would transformers' n-gram blocks see more than a reply and its context: the prompt in the one, documents?"""
-    return isinstance(backbone, CausalBackbone | FusionBackbone)
-
-
-def _blocks(
-    backbone: Backbone, examples: Sequence[Example], inputs: Mapping[str, Any], spec: DecodingSpec
-) -> list[LogitsProcessor]:
-    """The n-gram blocks, where transformers' own would not do. A reply may quote documents; they are no context."""
-    if not _has_own_blocks(backbone):
-        return []
+def _blocks(backbone: Backbone, examples: Sequence[Example], spec: DecodingSpec, prompt: int) -> list[LogitsProcessor]:
+    """The n-gram blocks, after ``prompt`` tokens. A reply may quote documents; they are no context."""
+    if not isinstance(backbone, CausalBackbone | FusionBackbone):
+        prompt = 0  # the start token counts, as it does in transformers' own blocks
     found: list[LogitsProcessor] = []
     if spec.no_repeat_ngram:
-        found.append(NoRepeatNGramLogitsProcessor(spec.no_repeat_ngram))
+        found.append(RepeatBlock(spec.no_repeat_ngram, prompt=prompt))
     if spec.no_context_ngram:
         contexts, _ = pad(backbone.encode_contexts(examples), backbone.pad, left=backbone.left_pads_source)
-        found.append(EncoderNoRepeatNGramLogitsProcessor(spec.no_context_ngram, contexts))
-    return [OfResponse(processor, prompt=_prompt_length(backbone, inputs)) for processor in found]
+        found.append(ContextBlock(spec.no_context_ngram, contexts.to(backbone.device), prompt=prompt))
+    return found
 
 
-def _keywords(spec: DecodingSpec, backbone: Backbone) -> dict[str, Any]:
-    """The specification in the words of transformers' ``generate``."""
-    words: dict[str, Any] = {"num_beams": spec.beams, "length_penalty": spec.length_penalty} if spec.beams > 1 else {}
-    theirs = not _has_own_blocks(backbone)
-    return words | {
-        "no_repeat_ngram_size": spec.no_repeat_ngram if theirs else 0,
-        "encoder_no_repeat_ngram_size": spec.no_context_ngram if theirs else 0,
+def _keywords(spec: DecodingSpec) -> dict[str, Any]:
+    """What greedy search, sampling and beams have in common, in the words of transformers' ``generate``."""
+    return {
         "do_sample": False,
+        "no_repeat_ngram_size": 0,  # the blocks are ours
+        "encoder_no_repeat_ngram_size": 0,
         "min_new_tokens": spec.min_new_tokens,
         "max_new_tokens": spec.max_new_tokens,
         # Off by default in transformers; without it a beam's score after a processor is no log-probability.
@@ -219,19 +192,17 @@ def _keywords(spec: DecodingSpec, backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def _count(
-    counts: Counts,
-    backbone: Backbone,
-    lengths: Sequence[int],
-    candidates: Sequence[Sequence[Reply]],
-    spec: DecodingSpec,
-) -> None:
-    """A step feeds one token of every beam or sample forwards, until the longest reply of the batch ends."""
-    steps = max(reply.tokens for replies in candidates for reply in replies)
-    samples = len(candidates[0]) if spec.sampled else 1
-    tokens = len(candidates) * samples * spec.beams * steps
-    counts.examples += len(candidates)
+def _strategy(spec: DecodingSpec, search: BeamSearch | None, returned: int) -> dict[str, Any]:
+    """What is particular to a strategy: beams are made by the search where there is one, or else by transformers."""
+    if spec.beams == 1 or search is not None:
+        return {"num_beams": 1, "custom_generate": search}
+    return {"num_beams": spec.beams, "length_penalty": spec.length_penalty, "num_return_sequences": returned}
+
+
+def _count(counts: Counts, backbone: Backbone, lengths: Sequence[int], generated: _Generated) -> None:
+    """Add the cost of a batch, whose contexts have these lengths."""
+    counts.examples += len(generated.candidates)
     counts.source_tokens += sum(lengths)
-    counts.generated_tokens += sum(reply.tokens for replies in candidates for reply in replies)
-    counts.forward_passes += tokens
-    counts.flops += backbone.forward_flops(sum(lengths), tokens)
+    counts.generated_tokens += sum(reply.tokens for replies in generated.candidates for reply in replies)
+    counts.forward_passes += generated.fed
+    counts.flops += backbone.forward_flops(sum(lengths), generated.fed)

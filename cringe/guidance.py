@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from cringe.blocks import RowProcessor, Shortlist
 from cringe.data import Example
 from cringe.generation import Reply, Steering
 from cringe.guide_cache import GuideCache
+from cringe.losses import largest
 from cringe.prefix_guide import PrefixGuide
 from cringe.seeding import stable_hash, uniforms
 from cringe.specs import DecodingSpec
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Fudge", "FudgeProcessor", "Pacer", "PacerProcessor", "PrefixGuide", "Reranking"]
 
 
-class FudgeProcessor(LogitsProcessor):
+class FudgeProcessor(RowProcessor):
     """FUDGE (Yang & Klein 2021): of each row's top tokens, ``log p + λ · log P(positive | prefix + token)``.
 
     All other tokens become -inf, and so the rest is renormalised. Logits and log-probabilities are both welcome.
@@ -44,33 +46,51 @@ class FudgeProcessor(LogitsProcessor):
         self._end = end
         self._start: int | None = None
 
+    def keep(self, prompts: Tensor) -> None:
+        """Go on with these (b,) prompts alone."""
+        self._cache.keep(prompts)
+
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Steer scores (R, V) of the tokens after ``input_ids`` (R, L), which begin with what the first call saw."""
+        responses, rows = self._rows(input_ids)
+        if not len(rows):
+            return scores
+        everyone = len(rows) == len(scores)
+        some = scores if everyone else scores[rows]
+        tokens, log_p = self._steer(rows, responses if everyone else responses[rows], some)
+        steered = torch.full_like(some, -math.inf).scatter_(1, tokens, log_p)
+        return steered if everyone else scores.index_copy(0, rows, steered)
+
+    def shortlist(self, input_ids: Tensor, scores: Tensor) -> Shortlist | None:
+        """The top tokens, where all rows are steered."""
+        responses, rows = self._rows(input_ids)
+        if len(rows) < len(scores) or not self._top:
+            return None
+        return Shortlist(*self._steer(rows, responses, scores))
+
+    def _rows(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The responses in sequences (R, L), and which of them to steer."""
         if self._start is None:
             self._start = input_ids.shape[1]
         responses = input_ids[:, self._start :]
-        rows = self.guided(responses).nonzero().squeeze(1)
-        if not len(rows):
-            return scores
-        if len(rows) == len(scores):
-            return self._steer(rows, responses, scores)
-        return scores.index_copy(0, rows, self._steer(rows, responses[rows], scores[rows]))
+        return responses, self.guided(responses).nonzero().squeeze(1)
 
     def guided(self, responses: Tensor) -> Tensor:
         """(R,) bool: which rows to steer, from their tokens so far (R, L)."""
         return (responses != self._end).all(dim=1)
 
-    def _steer(self, rows: Tensor, responses: Tensor, scores: Tensor) -> Tensor:
+    def _steer(self, rows: Tensor, responses: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, n) tokens and their log p, of the scores (R, V) of some rows."""
         vocabulary = scores.shape[1]
-        log_p = scores.float().log_softmax(dim=-1)
         if 0 < self._top < vocabulary:
-            log_p, tokens = log_p.topk(self._top, dim=-1)
+            log_p, tokens = largest(scores.float(), self._top)
         else:
+            log_p = scores.float()
             tokens = torch.arange(vocabulary, device=scores.device).expand_as(scores)
-        # Tokens that were banned stay at -inf: what is added to them is finite.
+        # Tokens that were banned stay at -inf: what is added to them is finite. That log p may be off by a constant
+        # makes no difference to what is normalised in the end.
         steered = log_p + self._weight * self._cache.log_probabilities(rows, responses, tokens)
-        steered = steered.log_softmax(dim=-1).to(scores.dtype)
-        return torch.full_like(scores, -math.inf).scatter(1, tokens, steered)
+        return tokens, steered.log_softmax(dim=-1).to(scores.dtype)
 
 
 class PacerProcessor(FudgeProcessor):
@@ -107,6 +127,11 @@ class PacerProcessor(FudgeProcessor):
         self._seed = seed
         self._examples = examples
         self._beams = beams
+
+    def keep(self, prompts: Tensor) -> None:
+        """Go on with these (b,) prompts alone."""
+        super().keep(prompts)
+        self._examples = [self._examples[prompt] for prompt in prompts.tolist()]
 
     def guided(self, responses: Tensor) -> Tensor:
         """(R,) bool: rows that have not ended and whose prompt's coin says so."""

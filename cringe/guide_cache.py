@@ -38,7 +38,7 @@ class Slots:
 
 
 class GuideCache:
-    """States of the guide for rows of beams that move, so that a step costs one token a candidate and one a row.
+    """States of the guide for rows of beams that move, so that a step costs one token a candidate.
 
     Nobody says how beams moved. Of each row the tokens are kept that it was last asked about; its parent is the row of
     the same prompt that shares the longest beginning with it now, and whatever that one has not read is caught up on.
@@ -68,11 +68,13 @@ class GuideCache:
         self._beams = beams
         self._counts = counts if counts is not None else Counts()
         self._prompts, self._mask = guide.prompts(contexts)
-        self._ready = torch.zeros(len(contexts), dtype=torch.bool, device=guide.device)
+        self._unread = True
         rows = len(contexts) * beams
         self._states = guide.room(rows, self._prompts.shape[1] + capacity + _CHUNK)
         # -1 is no token: what a row has not read equals nothing.
         self._tokens = torch.full((rows, capacity), -1, device=guide.device)
+        self._asked = torch.full((rows, 1), -1, device=guide.device)
+        self._flops = guide.forward_flops(1)
 
     def log_probabilities(self, rows: Tensor, prefixes: Tensor, candidates: Tensor) -> Tensor:
         """Ask about one more token of some rows; the others cost nothing.
@@ -87,41 +89,54 @@ class GuideCache:
         """
         home = rows.device
         rows, prefixes, candidates = (tensor.to(self._guide.device) for tensor in (rows, prefixes, candidates))
-        self._read_prompts(rows // self._beams)
+        if self._unread:
+            self._read_prompts()
+            self._unread = False
         parents, known = self._parents(rows, prefixes)
         first, length = self._prompts.shape[1], prefixes.shape[1]
+        answered = self._answered(parents, prefixes, known)
+        used = first + known + (0 if answered is None else self._asked.shape[1])
         if len(rows) == len(self._states[0, 0]):  # prompts stay where they are, and so do their states
             states = self._states
-            read = states[..., first : first + known, :]
             if not torch.equal(parents, rows):
+                read = states[..., first:used, :]
                 read.copy_(read.index_select(2, parents))
         else:
             states = self._states.index_select(2, parents)
+        if answered is not None:
+            places = answered[:, None, None, None].expand(*states.shape[:4], 1, states.shape[5])
+            states[..., first + known, :] = states[..., first + known : used, :].gather(4, places).squeeze(4)
+            known = length
         answers = []
         for chunk in candidates.split(_CHUNK, dim=1):
             answers.append(self._ask(states, rows, prefixes[:, known:], chunk, known))
             known = length
+        used = first + length + chunk.shape[1]
         if states is not self._states:
-            fresh = states[..., first : first + length, :]
-            self._states[..., first : first + length, :].index_copy_(2, rows, fresh)
+            self._states[..., first:used, :].index_copy_(2, rows, states[..., first:used, :])
         self._tokens[rows] = F.pad(prefixes, (0, self._tokens.shape[1] - length), value=-1)
+        if chunk.shape[1] != self._asked.shape[1]:
+            self._asked = chunk.new_full((len(self._tokens), chunk.shape[1]), -1)
+        self._asked[rows] = chunk
         return F.logsigmoid(torch.cat(answers, dim=1)).to(home)
 
-    def _read_prompts(self, examples: Tensor) -> None:
-        """Read the prompts among these (R,) that were not read yet."""
-        examples = examples.unique()
-        examples = examples[~self._ready[examples]]
-        if not len(examples):
-            return
-        ids, mask = self._prompts[examples], self._mask[examples]
+    def keep(self, prompts: Tensor) -> None:
+        """Go on with the rows of these (b,) prompts alone, which are numbered anew."""
+        prompts = prompts.to(self._guide.device)
+        rows = (prompts[:, None] * self._beams + torch.arange(self._beams, device=prompts.device)).flatten()
+        self._prompts, self._mask = self._prompts[prompts], self._mask[prompts]
+        self._states = self._states.index_select(2, rows)
+        self._tokens, self._asked = self._tokens[rows], self._asked[rows]
+
+    def _read_prompts(self) -> None:
+        """Read all prompts at once: one by one, when their rows are first asked about, they would cost more time."""
+        ids, mask = self._prompts, self._mask
         length = ids.shape[1]
         own = torch.eye(length, dtype=torch.bool, device=ids.device)
         seen = (torch.ones_like(own).tril() & mask[:, None]) | own  # padding sees itself: nothing would be a NaN
-        states = self._guide.room(len(examples), length)
+        states = self._guide.room(len(ids), length)
         self._guide.extend(ids, positions(mask), seen[:, None], Slots(states, 0))
-        self._ready[examples] = True
-        rows = (examples[:, None] * self._beams + torch.arange(self._beams, device=ids.device)).flatten()
-        self._states[..., :length, :].index_copy_(2, rows, states.repeat_interleave(self._beams, dim=2))
+        self._states[..., :length, :] = states.repeat_interleave(self._beams, dim=2)
         self._count(int(mask.sum()))
 
     def _parents(self, rows: Tensor, prefixes: Tensor) -> tuple[Tensor, int]:
@@ -133,6 +148,17 @@ class GuideCache:
         # Of equals the row itself, for then nothing moves.
         chosen = (2 * shared + (members == rows[:, None])).argmax(dim=1, keepdim=True)
         return members.gather(1, chosen).squeeze(1), int(shared.gather(1, chosen).min())
+
+    def _answered(self, parents: Tensor, prefixes: Tensor, known: int) -> Tensor | None:
+        """(R,) which of its parent's last candidates each row goes on with; None if any goes on with another token.
+
+        The states of the candidates still lie behind those of the parent's prefix.
+        """
+        if known != prefixes.shape[1] - 1:
+            return None
+        asked = self._asked[parents] == prefixes[:, known:]
+        asked &= (self._tokens[parents, known] < 0)[:, None]  # those of a longer prefix lie elsewhere
+        return asked.int().argmax(dim=1) if asked.any(dim=1).all() else None
 
     def _ask(self, states: Tensor, rows: Tensor, fresh: Tensor, candidates: Tensor, known: int) -> Tensor:
         """Read (R, m) fresh tokens of each row after its known ones, and then (R, n) candidates side by side.
@@ -152,9 +178,11 @@ class GuideCache:
         places = self._mask[examples].sum(dim=1, keepdim=True) + known + order.clamp(max=catch_up)
         slots = Slots(states, self._prompts.shape[1] + known)
         self._count(count * length)
-        odds = self._guide.extend(torch.cat([fresh, candidates], dim=1), places, mask[:, None], slots)
+        # Added to the attention, for which a mask of bools would be turned into this in every layer.
+        bias = torch.zeros_like(mask, dtype=states.dtype).masked_fill_(~mask, -torch.inf)[:, None]
+        odds = self._guide.extend(torch.cat([fresh, candidates], dim=1), places, bias, slots)
         return odds[:, catch_up:]
 
     def _count(self, tokens: int) -> None:
         self._counts.forward_passes += tokens
-        self._counts.flops += self._guide.forward_flops(tokens)
+        self._counts.flops += self._flops * tokens

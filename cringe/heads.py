@@ -7,6 +7,8 @@ a decoder takes for logits.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -26,6 +28,9 @@ class OutputHead(nn.Module):
     def __init__(self, projection: nn.Linear) -> None:
         super().__init__()
         self.projection = projection
+        self.normalizes = True
+        """Must scores be log-probabilities where they are a softmax's? A search that takes a softmax of its own does
+        without (`unnormalized`)."""
         self.constant: Tensor | None
         self.register_buffer("constant", None, persistent=False)
 
@@ -72,6 +77,19 @@ class OutputHead(nn.Module):
                 weight.copy_(stored[name])
 
 
+@contextmanager
+def unnormalized(head: nn.Module) -> Iterator[None]:
+    """While this holds, scores of a head may be off by a constant in each row; any other projection is left alone."""
+    if not isinstance(head, OutputHead):
+        yield
+        return
+    head.normalizes = False
+    try:
+        yield
+    finally:
+        head.normalizes = True
+
+
 class DirectorHead(OutputHead):
     """DIRECTOR (Arora et al. 2022): a classifier of next tokens beside the language model.
 
@@ -112,8 +130,9 @@ class DirectorHead(OutputHead):
         class_logits = self.class_logits(hidden, lm_logits)
         if self.training:
             return torch.cat([lm_logits, class_logits], dim=-1)
-        steered = F.log_softmax(lm_logits.float(), dim=-1) + self.gamma * F.logsigmoid(class_logits.float())
-        return F.log_softmax(steered, dim=-1)
+        # The language model's logits do for its log p: they differ by a constant, which the softmax takes away.
+        steered = lm_logits.float().add(F.logsigmoid(class_logits.float()), alpha=self.gamma)
+        return F.log_softmax(steered, dim=-1) if self.normalizes else steered
 
 
 class SigmoidHead(OutputHead):

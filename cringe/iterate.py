@@ -127,7 +127,7 @@ def greedy_replies(backbone: Backbone, batch: Batch, ngram: int, counts: Counts)
     ]
     counts.generated_tokens += sum(map(len, replies))
     counts.forward_passes += len(replies) * length
-    counts.flops += backbone.forward_flops(int(batch.source_mask.sum()), len(replies) * length)
+    counts.flops += backbone.forward_flops(batch.source_tokens, len(replies) * length)
     return replace(
         batch,
         responses=responses.to(batch.source.device),

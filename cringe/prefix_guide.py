@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cringe.backbones import Backbone, pad, positions
+from cringe.batch import send
 from cringe.counts import Counts
 from cringe.data import Example, Feedback
 from cringe.seeding import stream, torch_seed
@@ -217,16 +218,17 @@ class PrefixGuide:
                 rise = 0.1 * total
                 group["lr"] = spec.learning_rate * min((step + 1) / rise, (total - step) / (total - rise))
             batch = [items[row] for row in rows]
-            prompts, seen = (tensor.to(device) for tensor in pad([item.prompt for item in batch], self._pad, left=True))
-            responses, mask = (tensor.to(device) for tensor in pad([item.response for item in batch], self._pad))
+            prompts, seen = (send(x, device) for x in pad([item.prompt for item in batch], self._pad, left=True))
+            responses, mask = (send(x, device) for x in pad([item.response for item in batch], self._pad))
             embedded = self._model["body"].embed_tokens(torch.cat([prompts, responses], dim=1))
             hidden = self._body(F.dropout(embedded, p=spec.dropout), torch.cat([seen, mask], dim=1))
-            logits = self._classify(hidden[:, prompts.shape[1] :])[mask]
+            logits = self._classify(hidden[:, prompts.shape[1] :])
             labels, weight = (
-                torch.tensor(values, device=device, dtype=torch.float32)[:, None].expand_as(mask)[mask]
+                send(torch.tensor(values, dtype=torch.float32)[:, None], device).expand_as(mask)
                 for values in ([item.positive for item in batch], [weights[item.positive] for item in batch])
             )
-            loss = F.binary_cross_entropy_with_logits(logits, labels, weight=weight)
+            losses = F.binary_cross_entropy_with_logits(logits, labels, weight=weight * mask, reduction="sum")
+            loss = losses / sum(len(item.response) for item in batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
             optimizer.step()

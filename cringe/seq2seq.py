@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache
 
+from cringe.attention_masks import causal_mask, takes_square_masks
 from cringe.backbone_base import Backbone
-from cringe.batch import Batch, Sources
+from cringe.batch import Batch, Sources, stack_rows
 from cringe.seeding import torch_seed
 from cringe.specs import ScratchBackbone
 from cringe.tokenizer import BOS, EOS, PAD
@@ -59,19 +61,29 @@ class Seq2SeqBackbone(Backbone):
 
     def logits(self, batch: Batch) -> Tensor:
         """(N, V) logits of the batch's target tokens under teacher forcing."""
-        start = torch.full_like(batch.responses[:, :1], self.model.config.decoder_start_token_id)
-        inputs = {
-            **self.read(batch.sources),
-            "decoder_input_ids": torch.cat([start, batch.responses[:, :-1]], dim=1),
+        if not hasattr(self.model, "final_logits_bias"):  # not of BART's family, and so with an output of its own kind
+            output: Tensor = self.model(**self._teach(batch.sources, batch.responses)).logits
+            return output.flatten(0, 1).index_select(0, batch.tokens)
+        states = [self.model.model(**self._teach(*part)).last_hidden_state for part in batch.parts()]
+        # Padding is half of a batch, and the vocabulary most of a small model: project what is needed only.
+        hidden = stack_rows(states, batch.responses.shape[1]).flatten(0, 1).index_select(0, batch.tokens)
+        if self.head is not None:  # which adds the constant itself
+            logits: Tensor = self.head(hidden)
+            return logits
+        # Added by the product as it goes: a sum would copy the logits, and widen them where they are in half precision.
+        return F.linear(hidden, self.model.lm_head.weight, self.model.final_logits_bias.squeeze(0))
+
+    def _teach(self, sources: Sources, responses: Tensor) -> dict[str, Any]:
+        """What the model's ``forward`` is told under teacher forcing."""
+        start = torch.full_like(responses[:, :1], self.model.config.decoder_start_token_id)
+        inputs = self.read(sources) | {
+            "decoder_input_ids": torch.cat([start, responses[:, :-1]], dim=1),
             "use_cache": False,
         }
-        if not hasattr(self.model, "final_logits_bias"):  # not of BART's family, and so with an output of its own kind
-            output: Tensor = self.model(**inputs).logits
-            return output.flatten(0, 1).index_select(0, batch.tokens)
-        # Padding is half of a batch, and the vocabulary most of a small model: project what is needed only.
-        hidden = self.model.model(**inputs).last_hidden_state.flatten(0, 1).index_select(0, batch.tokens)
-        logits: Tensor = self.model.lm_head(hidden) + self.model.final_logits_bias
-        return logits
+        if takes_square_masks(self.model):
+            inputs["attention_mask"] = inputs["attention_mask"].bool()[:, None, None, :]
+            inputs["decoder_attention_mask"] = causal_mask(responses)
+        return inputs
 
     def read(self, sources: Sources) -> dict[str, Any]:
         """What the model's ``forward`` is told of the contexts: here their ids, for it to encode."""

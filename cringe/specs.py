@@ -98,6 +98,14 @@ class TrainingSettings(Spec):
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Examples of one forward pass; lower it when memory runs out. The mathematics stay the same; with dropout, for
     which torch takes no draws of ours, the masks do not."""
+    length_groups: int = Field(default=1, ge=1)
+    """Groups of examples of like length that a forward pass is cut into, each padded to its own longest, so that less
+    padding is computed. Which examples a step holds and the mathematics stay the same; with dropout, the masks do not.
+    It pays where a layer is slow beside a call of it: from about a million parameters on CPU."""
+    length_window: int = Field(default=1, ge=1)
+    """Batches that are filled at once by length: their examples are those of the drawn order, but the long ones come
+    together and the short ones too, the share of each kind staying what it is; 1 keeps the drawn order. Less padding,
+    and batches of less variety."""
     learning_rate: float = Field(gt=0)
     warmup_updates: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises linearly."""

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _ROWS = 1000
 """Texts that are encoded and written at a time."""
+_REMEMBERED = 1 << 16
+"""Texts whose row is remembered: a turn is asked for again with every later turn of its dialogue."""
 
 
 class TokenCache:
@@ -46,6 +49,7 @@ class TokenCache:
     def __init__(self, dataset: Dataset, tokenizer: str) -> None:
         self.dataset = dataset
         self.tokenizer = tokenizer
+        self._row = lru_cache(maxsize=_REMEMBERED)(self._find)
         self._texts: NDArray[np.uint64] = dataset.data.column("text").to_numpy()
         self._ids = _Lists(dataset.data.column("ids"))
         self._offsets = _Lists(dataset.data.column("offsets"))
@@ -98,7 +102,7 @@ class TokenCache:
             return None
         return [(first, last) for first, last in self._offsets[row].reshape(-1, 2).tolist()]
 
-    def _row(self, text: str) -> int | None:
+    def _find(self, text: str) -> int | None:
         # Among a million texts the hashes of two are equal with a probability of 3e-8.
         wanted = np.uint64(stable_hash(text))
         row = int(np.searchsorted(self._texts, wanted))

@@ -18,7 +18,7 @@ from cringe.batch import Batch
 from cringe.checkpoint import TrainingState
 from cringe.counts import Counts
 from cringe.data import Example, Feedback
-from cringe.methods.base import Method
+from cringe.methods.base import Method, TokenLoss
 from cringe.seeding import torch_seed
 from cringe.specs import TrainingSettings
 
@@ -73,16 +73,21 @@ class Span(NamedTuple):
 
 
 class _Forward(nn.Module):
-    """The forward pass as one module, for what wraps modules: data-parallel training, mixed precision."""
+    """The forward pass as one module, for what wraps modules: data-parallel training, mixed precision.
 
-    def __init__(self, backbone: Backbone) -> None:
+    The loss is a part of it, for accelerate copies what leaves a module in half precision to float32: here N numbers,
+    and not the logits.
+    """
+
+    def __init__(self, backbone: Backbone, method: Method) -> None:
         super().__init__()
         self.model = backbone.model
         self._backbone = backbone
+        self._method = method
 
-    def forward(self, batch: Batch) -> Tensor:
-        """(N, V) logits of the batch's target tokens."""
-        return self._backbone.logits(batch)
+    def forward(self, batch: Batch) -> TokenLoss:
+        """The losses of the batch's target tokens."""
+        return self._method.loss(self._backbone.logits(batch), batch)
 
 
 class Trainer:
@@ -131,7 +136,7 @@ class Trainer:
         optimizer = torch.optim.AdamW(
             backbone.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
-        self._model, self._optimizer = self._accelerator.prepare(_Forward(backbone), optimizer)
+        self._model, self._optimizer = self._accelerator.prepare(_Forward(backbone, method), optimizer)
         self._resume = resume
         self._save_every_seconds = save_every_seconds
 
@@ -175,8 +180,7 @@ class Trainer:
             examples = self._sampler.batch(0)
             size = self.settings.micro_batch_size or len(examples)
             parts = [examples[start : start + size] for start in range(0, len(examples), size)]
-            batches = [self.backbone.collate(part, seed=self._seed, step=0) for part in parts]
-            self.method.begin(self.backbone, [batch.to(self._accelerator.device) for batch in batches])
+            self.method.begin(self.backbone, [self._collate(part, 0) for part in parts])
 
     def step(self, step: int) -> dict[str, float | Tensor]:
         """One optimiser step, from 0. Returns what the log records of it, tensors not yet waited for."""
@@ -204,8 +208,12 @@ class Trainer:
 
     def _batch(self, examples: Sequence[Example], step: int) -> Batch:
         """Examples as the method wants to be trained on them."""
-        batch = self.backbone.collate(examples, seed=self._seed, step=step).to(self._accelerator.device)
-        return self.method.prepare_batch(self.backbone, batch, self.counts)
+        return self.method.prepare_batch(self.backbone, self._collate(examples, step), self.counts)
+
+    def _collate(self, examples: Sequence[Example], step: int) -> Batch:
+        groups = self.settings.length_groups
+        batch = self.backbone.collate(examples, seed=self._seed, step=step, groups=groups)
+        return batch.to(self._accelerator.device)
 
     def _backward(self, batch: Batch, tokens: Mapping[str, int], index: int, record: dict[str, float | Tensor]) -> None:
         """Add the gradient of one micro-batch; its loss is a sum, divided by the count of the whole step."""
@@ -213,8 +221,7 @@ class Trainer:
             stack.enter_context(self._accelerator.autocast())
             if self.backbone.dropout > 0:
                 stack.enter_context(torch_seed(self._seed, "dropout", batch.step, index, *batch.examples[:1]))
-            logits = self._model(batch)
-            token_loss = self.method.loss(logits, batch)
+            token_loss: TokenLoss = self._model(batch)
         loss = self._reduce(token_loss.values, batch, tokens)
         # Data-parallel training averages gradients over processes; the reduction is a sum.
         self._accelerator.backward(loss * self._accelerator.num_processes)
@@ -233,7 +240,7 @@ class Trainer:
         """Count the step in the ledger; return the numbers of target tokens that losses are divided by."""
         spent: Counter[str] = Counter()
         for batch in batches:
-            spent["source"] += int(batch.source_mask.sum())
+            spent["source"] += batch.source_tokens
             spent[Feedback.UNLABELLED.value] += batch.unlabelled
             spent[Feedback.POSITIVE.value] += batch.liked - batch.unlabelled
             spent[Feedback.NEGATIVE.value] += len(batch.tokens) - batch.liked

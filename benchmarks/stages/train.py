@@ -30,16 +30,18 @@ def run(settings: Mapping[str, Any], context: Context) -> None:
     span = Span(*settings["span"]) if "span" in settings else Span(0, training.updates)
     rounds = [context.parents[role] for role in sorted(context.parents) if role.startswith("additions-")]
     own = [example_from_json(record) for folder in rounds for record in read_lines(folder / "additions.jsonl")]
+    backbone = load_backbone(context.parents["model"])
+    method.wrap(backbone, seed=settings["seed"])
+    seen = chain(own, *(data.sources[name] for name in settings["sources"]))
+    backbone.tokens = TokenCache.open(context.tokens, backbone, seen)
     sampler = StratifiedSampler(
         {**data.sources, OWN: own},
         with_own(strata) if own else strata,
         batch_size=training.batch_size,
         seed=settings["seed"],
+        window=training.length_window,
+        lengths=backbone.lengths,
     )
-    backbone = load_backbone(context.parents["model"])
-    method.wrap(backbone, seed=settings["seed"])
-    seen = chain(own, *(data.sources[name] for name in settings["sources"]))
-    backbone.tokens = TokenCache.open(context.tokens, backbone, seen)
     trainer = Trainer(
         backbone,
         method,

@@ -60,7 +60,14 @@ def train_language_model(
     trainer = Trainer(
         backbone,
         Transformer(),
-        StratifiedSampler(sources, strata, batch_size=training.batch_size, seed=settings["seed"]),
+        StratifiedSampler(
+            sources,
+            strata,
+            batch_size=training.batch_size,
+            seed=settings["seed"],
+            window=training.length_window,
+            lengths=backbone.lengths,
+        ),
         training,
         seed=settings["seed"],
         device=context.device,

@@ -102,10 +102,10 @@ def likelihood_and(
     """
     from torch import cat
 
-    from cringe.losses import token_nll
+    from cringe.packed_losses import liked_nll
 
     targets = batch.targets
-    nll = token_nll(logits[: batch.liked], targets[: batch.liked])
+    nll = liked_nll(logits, targets, batch.liked)
     if penalty is None:
         return TokenLoss(cat([nll, nll.new_zeros(len(targets) - batch.liked)]), {"nll": nll})
     penalties = penalty(logits[batch.liked :], targets[batch.liked :])

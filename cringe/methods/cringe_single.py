@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cringe.methods.base import Method, TokenLoss, likelihood_and
+from cringe.methods.base import Method, TokenLoss
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,11 +27,15 @@ class CringeSingle(Method):
 
     def loss(self, logits: Tensor, batch: Batch) -> TokenLoss:
         """Cross-entropy plus α times the contrast."""
-        from cringe.losses import cringe_loss
+        from torch import cat
+
+        from cringe.packed_losses import liked_nll_and_contrast
 
         noise = batch.uniforms("cringe", slice(batch.liked, None)) if self.k > 1 else None
-        contrast = partial(cringe_loss, k=self.k, detach_positive=self.detach_positive, noise=noise)
-        return likelihood_and(logits, batch, contrast, weight=self.alpha, name="cringe")
+        nll, contrast = liked_nll_and_contrast(
+            logits, batch.targets, batch.liked, k=self.k, detach_positive=self.detach_positive, noise=noise
+        )
+        return TokenLoss(cat([nll, self.alpha * contrast]), {"nll": nll, "cringe": contrast})
 
 
 METHOD = CringeSingle

@@ -45,12 +45,13 @@ class Director(Method):
         """``-log p(x)`` on liked tokens plus γ times the class loss on labelled ones; logits are (N, 2V)."""
         from torch import arange, cat
 
-        from cringe.losses import director_class_loss, token_nll
+        from cringe.losses import director_class_loss
+        from cringe.packed_losses import liked_nll
 
         targets, labelled = batch.targets, slice(batch.unlabelled, None)
         lm_logits, class_logits = logits.chunk(2, dim=-1)
         read = batch.liked if self.lm_on_positives else batch.unlabelled
-        nll = token_nll(lm_logits[:read], targets[:read])
+        nll = liked_nll(lm_logits, targets, read)
         positive = arange(batch.unlabelled, len(targets), device=logits.device) < batch.liked
         classes = director_class_loss(class_logits[labelled], targets[labelled], positive)
         values = cat([nll, nll.new_zeros(len(targets) - read)])

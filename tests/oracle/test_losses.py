@@ -75,6 +75,7 @@ class Case(NamedTuple):
             liked=len(places[0]) + len(places[1]),
             examples=tuple(range(100, 100 + rows)),
             lengths=tuple(len(self.positions(row)) for row in range(rows)),
+            source_tokens=rows,
             seed=5,
             step=3,
         )

@@ -184,6 +184,8 @@ def test_the_name_of_a_preset_is_in_no_key(tmp_path: Path) -> None:
         "training.updates=7",
         "training.batch_size=16",
         "training.micro_batch_size=4",
+        "training.length_groups=2",
+        "training.length_window=4",
         "training.learning_rate=0.1",
         "training.warmup_updates=1",
         "training.schedule=constant",

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
@@ -27,7 +27,7 @@ from benchmarks import runner
 from benchmarks.errors import UserError
 from benchmarks.plan import Stage
 from benchmarks.progress import Reporter
-from benchmarks.runner import SCRATCH, Outcome, damage, execute
+from benchmarks.runner import SCRATCH, THREAD_VARIABLES, Outcome, damage, execute, longest_first, share_out
 
 STAGE = '''
 """A stage that does as it is told."""
@@ -53,7 +53,9 @@ def run(settings, context):
             time.sleep(0.01)
     if "pid" in settings:
         (context.out / "pid.txt").write_text(str(os.getpid()))
-        (context.out / "threads.txt").write_text(os.environ["OMP_NUM_THREADS"])
+        counts = {os.environ[f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS")}
+        (context.out / "threads.txt").write_text(" ".join(sorted(counts)))
+        (context.out / "gpu.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
     if settings.get("do") == "fail":
         raise ValueError("this stage\\nfails: no good")
     if settings.get("do") == "die":
@@ -106,7 +108,7 @@ def made_up_stages(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     paths = [str(folder), str(Path(benchmarks.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
     # The runner sets these for its workers; they shall not outlive the test.
-    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM", "CUBLAS_WORKSPACE_CONFIG"):
+    for name in (*THREAD_VARIABLES, "OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM", "CUBLAS_WORKSPACE_CONFIG"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
@@ -121,7 +123,15 @@ def stage(label: str, parents: Mapping[str, Stage] | None = None, **settings: ob
     )
 
 
-def run(stages: list[Stage], results: Path, *, jobs: int = 1, force: bool = False, threads: int = 1) -> Outcome:
+def run(
+    stages: list[Stage],
+    results: Path,
+    *,
+    jobs: int = 1,
+    force: bool = False,
+    threads: int = 1,
+    gpus: Sequence[str] = (),
+) -> Outcome:
     return execute(
         stages,
         results,
@@ -131,6 +141,7 @@ def run(stages: list[Stage], results: Path, *, jobs: int = 1, force: bool = Fals
         jobs=jobs,
         force=force,
         reporter=Reporter(len(stages), io.StringIO()),
+        gpus=gpus,
     )
 
 
@@ -212,8 +223,13 @@ def test_force_does_all_again(tmp_path: Path) -> None:
     assert not list((tmp_path / SCRATCH).iterdir())
 
 
-def test_stages_run_side_by_side_with_the_threads_of_the_plan(tmp_path: Path) -> None:
-    """Each waits for a file that the other makes: one after the other they would not finish in time."""
+def test_stages_run_side_by_side_with_the_threads_of_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for a file that the other makes: one after the other they would not finish in time.
+
+    What the command itself was started with does not matter: a stage's threads are in its key, the shell's are not.
+    """
+    for name in THREAD_VARIABLES:
+        monkeypatch.setenv(name, "7")
     left, right = str(tmp_path / "left"), str(tmp_path / "right")
     stages = [
         stage("one", touch=left, wait=right, pid=True),
@@ -225,6 +241,43 @@ def test_stages_run_side_by_side_with_the_threads_of_the_plan(tmp_path: Path) ->
     folders = [tmp_path / "results" / item.folder for item in stages]
     assert len({(folder / "pid.txt").read_text() for folder in folders}) == 2
     assert {(folder / "threads.txt").read_text() for folder in folders} == {"3"}
+
+
+def test_every_worker_sees_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stages that wait for each other run on two GPUs; the worker that takes a dead one's place takes its GPU."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    left, right = str(tmp_path / "left"), str(tmp_path / "right")
+    pair = [stage("one", touch=left, wait=right, pid=True), stage("two", touch=right, wait=left, pid=True)]
+    results = tmp_path / "results"
+    run(pair, results, jobs=2, gpus=["GPU-a", "5"])
+    assert {(results / item.folder / "gpu.txt").read_text() for item in pair} == {"GPU-a", "5"}
+    for item in pair:
+        Path(item.settings["touch"]).unlink()
+    again = [stage(f"again-{item.label}", **item.settings) for item in pair]
+    run([stage("dead", do="die"), stage("dead-too", do="die", n=2), *again], results, jobs=2, gpus=["GPU-a", "5"])
+    assert {(results / item.folder / "gpu.txt").read_text() for item in again} == {"GPU-a", "5"}
+    run([lone := stage("lone", pid=True)], results)
+    assert (results / lone.folder / "gpu.txt").read_text() == "all"
+
+
+def test_gpus_are_shared_out_in_turn() -> None:
+    assert share_out(["0", "3"], 2) == ["0", "3"]
+    assert share_out(["0", "3"], 5) == ["0", "3", "0", "3", "0"]
+    assert share_out(["0", "3"], 1) == ["0"]
+    assert share_out([], 2) == [None, None]
+
+
+def test_the_longest_chain_is_begun_first(tmp_path: Path) -> None:
+    """By hand: a → b → c → d, and leaves that are planned before them; ties stay in the order of the plan."""
+    first, *chain = stage("leaf-1", n=1), stage("a")
+    for label in "bcd":
+        chain.append(stage(label, {"source": chain[-1]}))
+    short, last = stage("short", {"a": chain[0]}), stage("leaf-2", n=2)
+    planned = [first, chain[0], short, *chain[1:], last]
+    ordered = ["a", "b", "c", "leaf-1", "short", "d", "leaf-2"]
+    assert [item.label for item in longest_first(planned)] == ordered
+    assert longest_first([first, chain[3], last]) == [first, chain[3], last]
+    assert run(planned, tmp_path).done == ordered
 
 
 # What fails

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain, combinations, pairwise
 
 import pytest
 
@@ -29,7 +31,7 @@ def sources(make_example: Callable[..., Example]) -> dict[str, list[Example]]:
     }
 
 
-def uids(batch: Sequence[Example]) -> list[str]:
+def uids(batch: Iterable[Example]) -> list[str]:
     return [example.uid for example in batch]
 
 
@@ -102,6 +104,80 @@ def test_order_of_the_input_does_not_matter(sources: dict[str, list[Example]]) -
     assert list(shuffled) != list(sources)
     first, second = (StratifiedSampler(rows, STRATA, batch_size=8, seed=0) for rows in (sources, shuffled))
     assert all(first.batch(step) == second.batch(step) for step in range(20))
+
+
+def by_uid(examples: Sequence[Example]) -> list[int]:
+    """A length of each example that has nothing to do with the order of its pool."""
+    return [int(example.uid[1:]) * 7 % 11 for example in examples]
+
+
+@pytest.fixture(scope="module")
+def many(make_example: Callable[..., Example]) -> dict[str, list[Example]]:
+    """101 chats, 67 positives and 50 negatives."""
+    pools = (("c", UNLABELLED, 101), ("p", POSITIVE, 67), ("n", NEGATIVE, 50))
+    rows = {key: [make_example(f"{key}{index:03}", "x", kind) for index in range(size)] for key, kind, size in pools}
+    return {"chat": rows["c"], "decode": [*rows["p"], *rows["n"]]}
+
+
+@pytest.mark.parametrize("window", [2, 5, 8])
+def test_a_window_holds_the_examples_of_the_plain_order(window: int, many: dict[str, list[Example]]) -> None:
+    """So each example comes once in an epoch, to within a window; and every batch has its shares of all strata."""
+    plain = StratifiedSampler(many, STRATA, batch_size=8, seed=2)
+    dealt = StratifiedSampler(many, STRATA, batch_size=8, seed=2, window=window, lengths=by_uid)
+    for start in range(0, 120, window):
+        batches, others = ([*sampler.batches(start, start + window)] for sampler in (dealt, plain))
+        assert sorted(uids(chain(*batches))) == sorted(uids(chain(*others)))
+        for batch in batches:
+            assert Counter(example.feedback for example in batch) == {UNLABELLED: 4, POSITIVE: 2, NEGATIVE: 2}
+    assert any(uids(dealt.batch(step)) != uids(plain.batch(step)) for step in range(window))
+
+
+def test_in_a_window_long_goes_with_long(many: dict[str, list[Example]]) -> None:
+    """Of each stratum one batch has the shortest examples, the same batch of all strata; which one is drawn."""
+    dealt = StratifiedSampler(many, STRATA, batch_size=8, seed=2, window=6, lengths=by_uid)
+    ranks = set()
+    for start in range(0, 60, 6):
+        batches = [*dealt.batches(start, start + 6)]
+        orders = []
+        for feedback in Feedback:
+            parts = [sorted(by_uid([row for row in batch if row.feedback == feedback])) for batch in batches]
+            order = sorted(range(6), key=lambda place: parts[place])
+            assert all(parts[a][-1] <= parts[b][0] for a, b in pairwise(order))
+            orders.append([sum(part) for part in parts])
+        for first, second in combinations(range(6), 2):
+            signs = {(row[first] > row[second]) - (row[first] < row[second]) for row in orders}
+            assert not signs >= {-1, 1}
+        ranks.add(tuple(sorted(range(6), key=lambda place: sum(by_uid(batches[place])))))
+    assert len(ranks) > 5
+
+
+def test_a_windows_batch_is_a_function_of_seed_and_step(many: dict[str, list[Example]]) -> None:
+    """Asked in any order, or by a sampler that goes on in the middle of a window."""
+    make = partial(StratifiedSampler, many, STRATA, batch_size=8, window=8, lengths=by_uid)
+    first = [uids(batch) for batch in make(seed=3).batches(0, 40)]
+    steps = random.Random(0).sample(range(40), 40)
+    again = make(seed=3)
+    assert all(uids(again.batch(step)) == first[step] for step in steps)
+    assert uids(make(seed=3).batch(21)) == first[21]
+    assert sum(uids(batch) == one for batch, one in zip(make(seed=4).batches(0, 40), first, strict=True)) == 0
+
+
+def test_a_window_is_no_longer_than_half_an_epoch(sources: dict[str, list[Example]]) -> None:
+    """A pool of 5 with 2 in each batch: windows of one batch, the plain order. With 1 in each: of two batches."""
+    plain = StratifiedSampler(sources, STRATA, batch_size=8, seed=0)
+    dealt = StratifiedSampler(sources, STRATA, batch_size=8, seed=0, window=8, lengths=by_uid)
+    assert all(plain.batch(step) == dealt.batch(step) for step in range(20))
+    plain, dealt = (
+        StratifiedSampler(sources, STRATA, batch_size=4, seed=0, window=window, lengths=by_uid) for window in (1, 8)
+    )
+    pairs = [[[*sampler.batches(step, step + 2)] for sampler in (plain, dealt)] for step in range(0, 20, 2)]
+    assert all(sorted(uids(chain(*first))) == sorted(uids(chain(*second))) for first, second in pairs)
+    assert any(first != second for first, second in pairs)
+
+
+def test_a_window_needs_lengths(sources: dict[str, list[Example]]) -> None:
+    with pytest.raises(ValueError, match="a window of 2 batches is dealt by length: give `lengths`"):
+        StratifiedSampler(sources, STRATA, batch_size=8, seed=0, window=2)
 
 
 def test_seeds_give_other_orders(sources: dict[str, list[Example]]) -> None:

@@ -17,7 +17,7 @@ from transformers import LogitsProcessor
 from cringe.backbones import Backbone, Seq2SeqBackbone
 from cringe.counts import Counts
 from cringe.data import Example
-from cringe.generation import SeededSampler, Steering, _keywords, generate
+from cringe.generation import SeededSampler, Steering, generate
 from cringe.seeding import stable_hash, uniforms
 from cringe.specs import DecodingSpec
 
@@ -171,10 +171,19 @@ def test_replies_do_not_depend_on_batches(spec: DecodingSpec, sharp: Seq2SeqBack
 def test_the_cache_changes_nothing(beams: int, sharp: Seq2SeqBackbone, prompts: list[Example]) -> None:
     """Beams that change places keep what they have read: every token computed anew gives the same replies."""
     spec = BEAM.model_copy(update={"beams": beams})
-    keywords = _keywords(spec, sharp)
     with torch.inference_mode():
         inputs = {name: value for name, value in sharp.generation_inputs(prompts).items() if name != "past_key_values"}
-        sequences = sharp.model.generate(**inputs, **keywords | {"use_cache": False})
+        sequences = sharp.model.generate(
+            **inputs,
+            num_beams=beams,
+            length_penalty=spec.length_penalty,
+            no_repeat_ngram_size=spec.no_repeat_ngram,
+            encoder_no_repeat_ngram_size=spec.no_context_ngram,
+            min_new_tokens=spec.min_new_tokens,
+            max_new_tokens=spec.max_new_tokens,
+            renormalize_logits=True,
+            use_cache=False,
+        )
     found = [(reply.text, reply.tokens) for reply in generate(sharp, prompts, spec, seed=0)]
     assert found == sharp.decode(sequences[:, 1:])
 
@@ -330,7 +339,7 @@ def test_processors_come_before_the_draw(fixed_model: FixedModel, make_example: 
 
 
 def test_ledger_by_hand(fixed_model: FixedModel, make_example: MakeExample) -> None:
-    """Five examples in batches of 2, 3 beams, 6 tokens each: 3 batches of 2, 2, 1 examples · 3 beams · 6 steps."""
+    """Five examples in batches of 2, 3 beams, 6 tokens each: the start token once, then 3 beams · 5 steps."""
     backbone = fixed_model({"x": 0.5, "y": 0.5})
     examples = [make_example(str(index), "x", "positive", "hi") for index in range(5)]
     spec = DecodingSpec(strategy="beam", beams=3, max_new_tokens=6, batch_size=2)
@@ -340,8 +349,8 @@ def test_ledger_by_hand(fixed_model: FixedModel, make_example: MakeExample) -> N
     )
     source = sum(backbone.context_lengths(examples))
     assert (counts.examples, counts.generated_tokens, counts.source_tokens) == (5, 30, source)
-    assert counts.forward_passes == 5 * 3 * 6
-    assert counts.flops == pytest.approx(backbone.forward_flops(source, 5 * 3 * 6))
+    assert counts.forward_passes == 5 * (1 + 3 * 5)
+    assert counts.flops == pytest.approx(backbone.forward_flops(source, 5 * (1 + 3 * 5)))
     assert (counts.updates, counts.backward_passes) == (0, 0)
     assert counts.seconds > 0
     assert told == [(2, 5), (4, 5), (5, 5)]

@@ -133,10 +133,15 @@ def watch(monkeypatch: pytest.MonkeyPatch, setting: Setting, examples_of: dict[i
     """Compare every answer of every cache with the slow one."""
     watched = Watched([], [], [])
     answer, parents, make = GuideCache.log_probabilities, GuideCache._parents, GuideCache.__init__
+    leave = GuideCache.keep
 
     def made(self: GuideCache, guide: PrefixGuide, contexts: Sequence[list[int]], **rest: object) -> None:
         examples_of[id(self)] = list(contexts)
         make(self, guide, contexts, **rest)  # type: ignore[arg-type]
+
+    def left(self: GuideCache, prompts: Tensor) -> None:
+        leave(self, prompts)
+        examples_of[id(self)] = [examples_of[id(self)][prompt] for prompt in prompts.tolist()]
 
     def parented(self: GuideCache, rows: Tensor, prefixes: Tensor) -> tuple[Tensor, int]:
         found = parents(self, rows, prefixes)
@@ -153,6 +158,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, setting: Setting, examples_of: dict[i
         return found
 
     monkeypatch.setattr(GuideCache, "__init__", made)
+    monkeypatch.setattr(GuideCache, "keep", left)
     monkeypatch.setattr(GuideCache, "_parents", parented)
     monkeypatch.setattr(GuideCache, "log_probabilities", answered)
     return watched
@@ -206,7 +212,38 @@ def test_cache_answers_anything(setting: Setting) -> None:
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
-def test_a_step_costs_one_token_a_candidate_and_one_a_row(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_candidates_of_another_length(setting: Setting) -> None:
+    """A row that was asked about after three tokens is asked about after two: the states lie elsewhere."""
+    contexts = setting.backbone.encode_contexts(setting.prompts[:1])
+    cache = GuideCache(setting.guide, contexts, beams=1, capacity=9)
+    row, next_one = torch.tensor([0]), torch.tensor([[30]])
+    with torch.inference_mode():
+        cache.log_probabilities(row, torch.tensor([[10, 11, 12]]), torch.tensor([[20, 21]]))
+        found = cache.log_probabilities(row, torch.tensor([[10, 20]]), next_one)
+    torch.testing.assert_close(
+        found, slow(setting.guide, contexts, torch.tensor([[10, 20]]), next_one), atol=1e-5, rtol=0
+    )
+
+
+def test_prompts_leave_the_cache(setting: Setting) -> None:
+    """Those that stay are numbered anew, answered as before, and not read again: a step is a token a candidate."""
+    contexts = setting.backbone.encode_contexts(setting.prompts[:4])
+    counts = Counts()
+    cache = GuideCache(setting.guide, contexts, beams=2, capacity=9, counts=counts)
+    prefixes = torch.tensor([[10 + row, 30] for row in range(8)])
+    with torch.inference_mode():
+        cache.log_probabilities(torch.arange(8), prefixes, torch.tensor([[40, 41, 42]]).expand(8, -1))
+        cache.keep(torch.tensor([1, 3]))
+        before = counts.forward_passes
+        longer = torch.cat([prefixes[[2, 3, 6, 7]], torch.tensor([[41], [42], [40], [40]])], dim=1)
+        candidates = torch.tensor([[50, 51]]).expand(4, -1)
+        found = cache.log_probabilities(torch.arange(4), longer, candidates)
+    assert counts.forward_passes - before == 4 * 2
+    expected = slow(setting.guide, [contexts[index] for index in (1, 1, 3, 3)], longer, candidates)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_a_step_costs_one_token_a_candidate(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     watched = watch(monkeypatch, setting, {})
     spec = BEAM.model_copy(update={"batch_size": len(setting.prompts)})
     steering = Fudge(setting.guide, weight=1.0, top=5)
@@ -214,7 +251,7 @@ def test_a_step_costs_one_token_a_candidate_and_one_a_row(setting: Setting, monk
     prompts = sum(setting.guide.prompts(setting.backbone.encode_contexts(setting.prompts))[1].flatten().tolist())
     rows = len(setting.prompts) * spec.beams
     assert watched.steps == list(range(len(watched.steps)))
-    assert steering.counts.forward_passes == prompts + rows * (5 + 6 * (len(watched.steps) - 1))
+    assert steering.counts.forward_passes == prompts + rows * 5 * len(watched.steps)
     assert steering.counts.flops > 0
     idle = Pacer(setting.guide, weight=1.0, top=5, rate=0.0, seed=0, reranking=None)
     generate(setting.backbone, setting.prompts, spec, seed=0, steering=idle)

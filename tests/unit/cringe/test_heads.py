@@ -47,6 +47,7 @@ def three_tokens() -> Batch:
         liked=2,
         examples=(1, 2, 3),
         lengths=(1, 1, 1),
+        source_tokens=3,
         seed=0,
         step=0,
     )

@@ -47,6 +47,7 @@ def batch_of(rows: list[list[int]], unlabelled: int, liked: int) -> Batch:
         liked=liked,
         examples=tuple(range(len(rows))),
         lengths=tuple(map(len, rows)),
+        source_tokens=len(rows),
         seed=0,
         step=0,
     )

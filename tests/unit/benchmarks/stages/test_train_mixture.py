@@ -196,7 +196,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             train.run(settings, context)
 
     monkeypatch.setattr(train, "Trainer", Trainer)
-    monkeypatch.setattr(train, "load_backbone", lambda folder: SimpleNamespace(folder=folder))
+    monkeypatch.setattr(train, "load_backbone", lambda folder: SimpleNamespace(folder=folder, lengths=len))
     monkeypatch.setattr(train.TokenCache, "open", lambda *_: None)
     found.run = run
     return found
@@ -214,6 +214,16 @@ def test_a_training_draws_from_its_sources(seen: SimpleNamespace, make_context: 
     assert (seen.seed, seen.span) == (3, (0, 4, 0))
     seen.run({**SETTINGS, "sources": ["marked"]}, context)
     assert drawn(seen.sampler) == {"guide-positive": 8, "guide-negative": 8}
+
+
+def test_a_training_deals_by_length_where_it_was_asked_to(
+    seen: SimpleNamespace, make_context: MakeContext, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the model reads and writes, which the backbone says."""
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(train, "StratifiedSampler", lambda *_, **words: told.update(words))
+    seen.run({**SETTINGS, "training": TRAINING | {"length_window": 3}}, make_context(parents={"model": tmp_path}))
+    assert (told["window"], told["lengths"], told["batch_size"]) == (3, len, 16)
 
 
 def added(context: Context, own: Sequence[Example]) -> None:

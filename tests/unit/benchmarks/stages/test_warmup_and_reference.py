@@ -99,10 +99,21 @@ def test_the_warm_up_keeps_to_its_sources(seen: Seen, make_context: MakeContext)
     assert seen.shares() == {"guide-positive": 4, "guide-negative": 4}
 
 
+def test_the_warm_up_deals_by_length_where_it_was_asked_to(
+    seen: Seen, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(warmup, "StratifiedSampler", lambda *_, **words: told.update(words))
+    asked = settings()
+    for stage in (warmup, reference):
+        seen.run(stage, asked | {"training": asked["training"] | {"length_window": 3}}, make_context())
+        assert (told["window"], told["lengths"]) == (3, seen.backbone.lengths)
+
+
 def test_a_pretrained_model_brings_its_own_tokenizer(
     seen: Seen, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = SimpleNamespace()
+    made = SimpleNamespace(lengths=len)
     monkeypatch.setattr(warmup, "pretrained_backbone", lambda spec: made)
     monkeypatch.setattr(warmup, "train_tokenizer", None)
     monkeypatch.setattr(warmup.TokenCache, "open", lambda *_: None)
