@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.budget import assert_comparable
 from benchmarks.errors import DataError, did_you_mean
-from benchmarks.plan import Plan
+from benchmarks.plan import Plan, Stage
 from benchmarks.published import load_paper
-from benchmarks.stored import Stored, manifest_problem, read_json, read_stored
+from benchmarks.stored import Stored, judge_problem, manifest_problem, read_json, read_ledger, read_stored
 from benchmarks.table_inputs import JudgeReport, RunScores, TableMeta
 from benchmarks.tasks import registry as tasks
 from benchmarks.tasks.base import Column, Task
@@ -52,12 +53,19 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "columns": [asdict(column) for column in plan.columns],
         "trials": [dict(trial) for trial in plan.trials],
         "judge": None if plan.judge is None else plan.judge.folder,
+        "guide": None if (guide := _guide(plan)) is None else guide.folder,
         "references": plan.references.folder,
         "rows": [
             {"name": row.name, "kind": row.kind, "seed": row.seed, "round": row.round, "scores": row.scores.folder}
             for row in plan.rows
         ],
     }
+
+
+def _guide(plan: Plan) -> Stage | None:
+    """The guide whose verdicts stand beside the judge's; None where there is no judge, or they are the same."""
+    found = next((row.scores.parents["guide"] for row in plan.rows if "guide" in row.scores.parents), None)
+    return None if found is plan.judge else found
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -119,8 +127,34 @@ def inputs(made_from: Mapping[str, Any], results: Path, stored: Mapping[str, Sto
         shared_judge=made_from["settings"]["shared_judge"],
         counts=counts,
         notes=(*_data_notes(task, made_from, counts), *notes, *made_from["footnotes"], *made_from["choices"]),
+        guide=_guide_report(made_from, results),
+        trials=_trials(made_from, results),
     )
     return Inputs(runs, judged, meta)
+
+
+def _guide_report(made_from: Mapping[str, Any], results: Path) -> JudgeReport | None:
+    """How the guide does; None where nobody knows, as in a reference, or its report cannot be used."""
+    folder = made_from.get("guide")
+    if folder is None or Path(folder).name != folder or not (path := results / folder / "report.json").exists():
+        return None
+    try:
+        report: JudgeReport = read_json(path)
+    except DataError:
+        return None
+    return None if judge_problem(report) else report
+
+
+def _trials(made_from: Mapping[str, Any], results: Path) -> dict[str, list[Mapping[str, Any]]]:
+    """By method, the ledger of each trial of a sweep; an empty one of a trial that is not there any more."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for trial in made_from["trials"]:
+        ledger: Mapping[str, Any] = {}
+        if Path(trial["scores"]).name == trial["scores"]:
+            with suppress(DataError):
+                ledger = read_ledger(results / trial["scores"] / "ledger.json")
+        found.setdefault(trial["method"], []).append(ledger)
+    return found
 
 
 def _data_notes(task: Task, made_from: Mapping[str, Any], counts: Mapping[str, int]) -> list[str]:

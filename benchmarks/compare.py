@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.compare_checks import Compared, compare_tables
-from benchmarks.compare_replies import changed_most
+from benchmarks.compare_replies import changed_most, printable
 from benchmarks.compare_text import failure, paragraphs, to_json
 from benchmarks.errors import DataError, UsageError, UserError
 from benchmarks.gate import LEAST_SEEDS, judge
@@ -61,13 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _record(options)
         return _compare(options)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        print(f"error: cannot read or write: {error.strerror or error} ({error.filename})", file=sys.stderr)
+        _tell(f"error: cannot read or write: {error.strerror or error} ({error.filename})")
         return 1
 
 
@@ -75,12 +75,17 @@ def _record(options: argparse.Namespace) -> int:
     if options.new is not None or options.gate or options.json is not None:
         raise UsageError("--record takes one results folder, and nothing else")
     for folder in record(options.old, options.record, _warn):
-        print(f"recorded {folder}")
+        print(printable(f"recorded {folder}"))
     return 0
 
 
 def _warn(sentence: str) -> None:
-    print(f"note: {sentence}", file=sys.stderr)
+    _tell(f"note: {sentence}")
+
+
+def _tell(text: str) -> None:
+    """Say something that may hold a path from the command line."""
+    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -88,7 +93,7 @@ def _compare(options: argparse.Namespace) -> int:
         raise UsageError("NEW: not given; see --help")
     if options.samples < 0:
         raise UsageError(f"--samples: must be 0 or more (found {options.samples})")
-    found = match(_load_old(options), load(options.new, _warn))
+    found = match(_load_old(options), load(options.new, _warn), _warn)
     compared = [compare_tables(str(key), old, new) for key, old, new in found.pairs]
     if options.gate:
         _require_comparable(compared)
@@ -115,7 +120,9 @@ def _compare(options: argparse.Namespace) -> int:
             to_json(judged, found.only_old, found.only_new, failures if options.gate else None), encoding="utf-8"
         )
     if options.gate:
-        print(f"gate: FAILED: {'; '.join(failures)}" if failures else "gate: passed")
+        for failed in failures:
+            print(f"failed: {failed}")
+        print(f"gate: FAILED ({len(failures)})" if failures else "gate: passed")
     return 1 if options.gate and failures else 0
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchmarks import measures
 from benchmarks.errors import clip
 from benchmarks.reference import short_hash
-from benchmarks.table_model import escape, number
+from benchmarks.table_text import escape, number
 from evaluators.metrics import METRICS
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.table_model import escape, grid, number, p_text
+from benchmarks.table_text import escape, grid, number, p_text
 
 if TYPE_CHECKING:
     from benchmarks.compare_checks import Compared
@@ -16,7 +16,7 @@ SCHEMA, VERSION = "cringe.compare", 1
 
 
 def failure(check: Check) -> str:
-    """What failed, for the last line."""
+    """What failed, on one line."""
     values = " → ".join(number(value, check.digits) for value in (check.old, check.new))
     because = f", {check.mark}" if check.mark else ""
     return f"{check.table}: {check.row}, {check.decoding}, {check.column}: {values}{because}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,8 @@ from cringe.specs import (
 
 USUAL_KIND = "scratch"
 """Of models whose settings do not say."""
+MOST_TRIALS = 1000
+"""Of a sweep of one method: each trains a model."""
 _NOT_SET_BY_NAME = frozenset({"task", "preset", "settings", "changes", "lm_data", "shared_judge"})
 """Fields of a configuration that have options of their own."""
 
@@ -334,16 +337,31 @@ def with_settings(config: RunConfig, method: str, values: Mapping[str, Any]) -> 
 
 
 def _check_sweeps(config: RunConfig, problems: list[str]) -> None:
-    """Every trial must be valid settings of a method of the table."""
+    """Every trial must be valid settings of a method of the table, and they must be a choice that can be tried."""
     for method, grid in config.sweeps.items():
         if method not in config.methods:
             problems.append(f"--sweep {method}: is not among the methods of the table")
             continue
+        if (count := prod(map(len, grid.values()))) > MOST_TRIALS:
+            problems.append(f"--sweep {method}: asks for {count:,} trials, and {MOST_TRIALS:,} is the most")
+            continue
+        wrong: list[str] = []
         for values in sweep_points(grid):
             try:
                 with_settings(config, method, values)
             except ValidationError as error:
-                problems += _sentences(error, methods.load(method), prefix=f"--sweep {method}.")
+                wrong += _sentences(error, methods.load(method), prefix=f"--sweep {method}.")
+        unlike = [f"--sweep {method}.{field}: {said}" for field, values in grid.items() if (said := _no_choice(values))]
+        problems += wrong or unlike
+
+
+def _no_choice(values: Sequence[Any]) -> str:
+    """What keeps the values of a sweep from being a choice, for a sentence; empty if nothing does."""
+    if twice := [value for place, value in enumerate(values) if value in values[:place]]:
+        return f"{clip(repr(twice[0]))} is there twice"
+    if len(values) < 2:
+        return f"a choice needs two values or more (found {clip(', '.join(map(repr, values)))}); --set sets one"
+    return ""
 
 
 def _for_task(values: dict[str, Any], task: str, problems: list[str]) -> dict[str, Any]:
@@ -439,6 +457,22 @@ def _check_models(config: RunConfig, problems: list[str]) -> None:
             for name, spec in config.decoding.items()
             if spec.max_new_tokens > places
         ]
+    guide, judge = config.guide, config.judge
+    if (
+        isinstance(guide, PretrainedClassifier)
+        and isinstance(judge, PretrainedClassifier)
+        and _same_model(guide.name, judge.name)
+        and not config.shared_judge
+    ):
+        problems.append(
+            f"judge.name: '{judge.name}' is the guide's, too, and a judge that starts from what methods learn to "
+            "please errs as it does; name another, take judge.kind=linear, or ask for it with --judge shared"
+        )
+
+
+def _same_model(name: str, other: str) -> bool:
+    """Is it one hub id, or one folder?"""
+    return name == other or (Path(name).is_dir() and Path(name).resolve() == Path(other).resolve())
 
 
 def _check_methods(config: RunConfig, problems: list[str]) -> None:
@@ -469,6 +503,11 @@ def _sentences(error: ValidationError, model: type[Spec], prefix: str = "") -> l
             sentences.append(f"{key}: no such setting; {did_you_mean(path[-1], _fields(model, path[:-1]))}")
         elif item["type"] == "missing":
             sentences.append(f"{key}: not set, and it has no default")
+        elif item["type"].startswith("union_tag"):
+            sentences.append(
+                f"{key}: kind should be 'scratch' or 'pretrained', with the settings of such a model "
+                f"(found {clip(repr(item['input']))})"
+            )
         else:
             message = item["msg"].removeprefix("Value error, ")
             sentences.append(f"{key or 'settings'}: {message} (found {clip(repr(item['input']))})")

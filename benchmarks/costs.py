@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from benchmarks.rebuild import Built
 from benchmarks.table_inputs import RunScores
-from benchmarks.table_model import MODELS, escape, number
+from benchmarks.table_model import MODELS
+from benchmarks.table_text import escape, number
 
 CSV_HEADER = ("table", "method", "quantity", "unit", "mean", "low", "high", "seeds", "varies", "generated_data")
 PLAIN = ("transformer", "beam")
@@ -17,7 +18,10 @@ PLAIN = ("transformer", "beam")
 FEEDBACK = ("positive", "negative", "unlabelled", "unscored")
 AUXILIARY = ("auxiliary guide", "auxiliary prefix_guide")
 """Parts of a ledger: the training of what labels or steers. It is shared by all methods that use it."""
+DECODING = ("generation", "steering")
+"""Parts of a ledger, each before the name of a decoding."""
 MADE = "generation of training data"
+SWEPT_NOTE = "A sweep's are those of all its trials, the chosen one included, whose training is also the row's own."
 
 
 class Cost(NamedTuple):
@@ -58,6 +62,7 @@ def costs(built: Built) -> list[Cost]:
     found = []
     for quantity in _quantities(built.inputs.meta.decodings):
         found += [cost for name in order if (cost := _cost(name, quantity, by_name[name])) is not None]
+    found += _sweeps(built, order)
     for decoding in built.inputs.meta.decodings:
         for name in order:
             ratios = {
@@ -69,6 +74,23 @@ def costs(built: Built) -> list[Cost]:
                 told = f"decoding {decoding}, relative to {PLAIN[1]} of {PLAIN[0]}"
                 found.append(_summed(name, told, "× seconds", list(ratios.values()), digits=2, varies=True))
     return [cost for cost in found if any(other.high for other in found if other.quantity == cost.quantity)]
+
+
+def _sweeps(built: Built, order: Sequence[str]) -> Iterator[Cost]:
+    """What sweeps tried, and what that cost in training and in decoding on validation prompts."""
+    tried = {name: built.inputs.meta.trials[name] for name in order if name in built.inputs.meta.trials}
+    parts = ("training", MADE, *(f"{part} {name}" for name in built.inputs.meta.decodings for part in DECODING))
+    flops = _sum_of(parts, "flops", 1e9)
+    for quantity, unit, digits, of in (
+        ("sweep, trials", "", 0, lambda _: 1.0),
+        ("sweep, updates", "", 0, lambda ledger: _entry(ledger, "training", "updates")),
+        ("sweep, FLOPs", "10⁹", 2, flops),
+    ):
+        for name, ledgers in tried.items():
+            values = [of(ledger) for ledger in ledgers]
+            if None not in values:  # else a trial is not there any more, and the sum is not known
+                total = sum(value for value in values if value is not None)
+                yield _summed(name, quantity, unit, [total], digits=digits, varies=False)
 
 
 def to_markdown(built: Built, found: Sequence[Cost]) -> str:
@@ -86,11 +108,14 @@ def to_markdown(built: Built, found: Sequence[Cost]) -> str:
         [line[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True))]
         for line in (lines[0], rule, *lines[1:])
     )
-    title = f"## What {escape(built.inputs.meta.title)} cost{' (generated data)' if built.table.synthetic else ''}"
+    title = (
+        f"## What was spent: {escape(built.inputs.meta.title)}{' (generated data)' if built.table.synthetic else ''}"
+    )
     notes = [
         "Means over seeds; in brackets the range, where seeds differ. – : nothing of the kind was counted.",
         "Auxiliary training is that of guides: it is done once and shared by all methods and seeds that use them.",
         "FLOPs are estimated: 2 a weight and token forwards, 4 more backwards.",
+        *[SWEPT_NOTE] * any(cost.quantity.startswith("sweep, ") for cost in found),
         "\\* Seconds and memory vary from run to run, with the machine and its load; all else is equal in equal runs.",
     ]
     grid = "\n".join(f"| {' | '.join(line)} |" for line in padded)
@@ -120,7 +145,7 @@ def _quantities(decodings: Iterable[str]) -> Iterator[_Quantity]:
     for feedback in FEEDBACK:
         yield _Quantity(f"training, {feedback} target tokens", "", 0, _target_tokens(feedback))
     parts = {"training": ("training",), "making training data": (MADE,), "auxiliary training": AUXILIARY}
-    parts |= {f"decoding {name}": (f"generation {name}", f"steering {name}") for name in decodings}
+    parts |= {f"decoding {name}": tuple(f"{part} {name}" for part in DECODING) for name in decodings}
     for title, names in parts.items():
         yield _Quantity(f"{title}, FLOPs", "10⁹", 2, _sum_of(names, "flops", 1e9))
     for title, names in parts.items():

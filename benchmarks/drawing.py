@@ -48,6 +48,8 @@ STYLE = {
     "lines.linewidth": 1.2,
 }
 PLAIN = {"backbone": (INK, "*"), "transformer": (PALE, "o")}
+NOT_XML = r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+"""A character that XML cannot hold, escaped or not (XML 1.0, section 2.2); a name may."""
 GAP, TOP = 0.6, 0.6
 """Inches: between panels side by side, and above all of them."""
 
@@ -131,7 +133,7 @@ def finished(place: Canvas, name: str, title: str, keys: Sequence[Line2D] = (), 
     out = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": f"{salt} {name}"}):
         FigureCanvasSVG(figure).print_svg(out, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    svg = out.getvalue()
+    svg = re.sub(NOT_XML, "\ufffd", out.getvalue())
     svg = re.sub(r'<g id="[A-Za-z0-9]+_\d+">', "<g>", svg[svg.index("<svg") :])  # names that nothing refers to
     return Plot(name, title, re.sub(r' (?:d|x|y)="[^"]*"', _rounded, svg))
 

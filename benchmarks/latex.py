@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from benchmarks.published import LETTERS, Published
-from benchmarks.table_model import EXPLAINED, NO_DATA, Cell, Row, Section, Table, TableColumn, number
+from benchmarks.table_model import EXPLAINED, Cell, Row, Section, Table, TableColumn
+from benchmarks.table_text import NO_DATA, number
 
 SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 HUMAN_RANGE = (0.025, 0.975)
 """Quantiles of the nll a token of human replies."""
+LEAST_HUMAN = 40
+"""Human replies that such a range needs: of fewer not even one lies beyond either end."""
 AND_FLUENT = "_and_fluent"
 """Behind the name of a judged metric: the judge likes the reply, and its nll a token is that of human replies."""
 CORRECTED = "_corrected"
@@ -96,16 +98,19 @@ def collect(runs: Iterable[RunScores], decoding: str, prompts: str, metric: str 
                 raise ValueError(f"{where}: {name} is NaN for {missing} of {len(frame)} replies")
         seeds.append(run.seed)
         frames.append(frame)
-        generated = run.kind in MODELS and not (metric in METRICS and METRICS[metric].of_gold)
+        generated = run.kind in MODELS and not (metric is not None and metric in METRICS and METRICS[metric].of_gold)
     return Replies(tuple(seeds), tuple(frames), generated) if frames else None
 
 
 def human_range(gold: Sequence[RunScores], prompts: str) -> HumanRange | None:
-    """The nll a token between which 95 % of human replies lie: those to these prompts, else those to all others."""
+    """The nll a token between which 95 % of human replies lie: those to these prompts, else those to all others.
+
+    None where either are fewer than `LEAST_HUMAN`: the range of a handful says more of them than of people.
+    """
     sets = [prompts, *sorted({str(name) for run in gold for name in run.scores["prompts"]} - {prompts})]
     for chosen in ([sets[0]], sets[1:]):
         found = {name: replies for name in chosen if (replies := collect(gold, ANY_DECODING, name)) is not None}
-        if found:
+        if sum(len(replies.uids) for replies in found.values()) >= LEAST_HUMAN:
             rates = np.concatenate([(part.matrix("nll") / part.matrix("tokens")).ravel() for part in found.values()])
             low, high = np.quantile(rates, HUMAN_RANGE)
             return HumanRange(float(low), float(high), tuple(found))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchmarks.page_grids import Grid, grids, ledger_grid
 from benchmarks.page_plots import inline_svg
 from benchmarks.page_reader import read
-from benchmarks.table_model import EXPLAINED, NO_DATA, Row, Table
+from benchmarks.table_model import EXPLAINED, Row, Table
+from benchmarks.table_text import NO_DATA
 
 if TYPE_CHECKING:
     from benchmarks.rebuild import Built

@@ -6,19 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from benchmarks.published import LETTERS, Published
-from benchmarks.table_model import (
-    NO_DATA,
-    NO_PAPER,
-    ONE_SEED,
-    SPENT,
-    Cell,
-    LedgerRow,
-    Section,
-    Table,
-    TableColumn,
-    ledger_texts,
-    number,
-)
+from benchmarks.table_model import ONE_SEED, Cell, LedgerRow, Section, Table, TableColumn
+from benchmarks.table_notes import of_prompts
+from benchmarks.table_text import NO_DATA, NO_PAPER, SPENT, ledger_texts, number
 
 
 class Head(NamedTuple):
@@ -90,7 +80,7 @@ def _scores(table: Table, section: Section, chosen: Sequence[int], caption: str,
         first = "ascending" if column.higher_is_better is False else "descending"
         # A unit stays with its word, and a word whole.
         title = column.title.replace(" %", "\u00a0%").replace(" ×", "\u00a0×").replace("-", "\u2011")
-        heads.append(Head(title, f"{usual} prompts" if usual else "", first, tags=tags))
+        heads.append(Head(title, of_prompts(usual) if usual else "", first, tags=tags))
         scale = _scale(column, cells)
         for line, cell in zip(lines, cells, strict=True):
             line.append(_cell(cell, column, usual, scale))

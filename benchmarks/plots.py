@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from benchmarks.drawing import COLOURS, INK, PALE, Plot, canvas, finished, house_style, key, method_keys, style_of
 from benchmarks.measures import AND_FLUENT
 from benchmarks.rebuild import Built, Configuration, chosen, others, rounds, safe_name, training_logs, trials
-from benchmarks.table_model import COLLAPSED, UNLIKE_HUMAN, Cell, TableColumn, number
+from benchmarks.table_model import COLLAPSED, UNLIKE_HUMAN, Cell, TableColumn
+from benchmarks.table_text import number
 
 DOUBTFUL = frozenset({COLLAPSED, UNLIKE_HUMAN})
 """Marks of a row whose numbers say little: it is crossed out, and does not count for the Pareto front."""
+CROSSED = "crossed: collapsed or unlike human text"
 VALIDATION = "f1@valid"
 """Key of the column that the best configurations are found by, where a table has it."""
 BEST = 3
@@ -99,7 +103,7 @@ def _scatter(
     drawn = [entry for entry in points if _at(entry, x, y)]
     keys = method_keys(entry.name for entry in drawn)
     if any(DOUBTFUL.intersection(entry.marks) for entry in drawn):
-        keys.append(key("crossed: collapsed or\nunlike human text", color=INK, marker="x"))
+        keys.append(_crossed())
     if any(_at(entry, x, y) for entry in further):
         keys.append(key("faint: other\nconfigurations", color=PALE, alpha=0.5, marker="o", markersize=4))
     if any(_papers(entry, x, y) for entry in points):
@@ -129,14 +133,25 @@ def _panel(ax: Axes, points: Sequence[Configuration], further: Sequence[Configur
             ax.plot(_ends(entry.cells[x]), [at[1], at[1]], **line)
             ax.plot([at[0], at[0]], _ends(entry.cells[y]), **line)
             ax.plot(*at, marker=marker, color=colour, markersize=8, markeredgecolor=INK, markeredgewidth=0.8, zorder=4)
-            if DOUBTFUL.intersection(entry.marks):
-                ax.plot(*at, marker="x", color=INK, markersize=12, markeredgewidth=1.2, zorder=5)
+            _cross(ax, at, entry)
             shown.append(at)
     _limits(ax, [entry.cells for entry in points], shown, (x, y))
     sound = [at for entry in (*points, *further) if not DOUBTFUL.intersection(entry.marks) and (at := _at(entry, x, y))]
     if front := pareto_front(sound):
         corners = [(ax.get_xlim()[0], front[0][1]), *front, (front[-1][0], ax.get_ylim()[0])]
         ax.plot(*zip(*corners, strict=True), drawstyle="steps-pre", color=PALE, linestyle="--", linewidth=1, zorder=1)
+
+
+def _cross(ax: Axes, at: tuple[float, float], entry: Configuration) -> bool:
+    """Cross out a number that says little; is it one?"""
+    if not DOUBTFUL.intersection(entry.marks):
+        return False
+    ax.plot(*at, marker="x", color=INK, markersize=12, markeredgewidth=1.2, zorder=5)
+    return True
+
+
+def _crossed() -> Line2D:
+    return key(CROSSED.replace("or ", "or\n"), color=INK, marker="x")
 
 
 def _at(entry: Configuration, x: str, y: str) -> tuple[float, float] | None:
@@ -179,7 +194,8 @@ def _best_on_validation(
     column = next((column for column in built.table.columns if column.key == VALIDATION), None)
     if column is None:
         return None
-    place = canvas(1, size=(4.0, 0.3 * len(points) + 0.2), left=1.6, legend=0.8, bottom=0.65)
+    crossed = any(DOUBTFUL.intersection(own.marks) for own in points)
+    place = canvas(1, size=(4.0, 0.3 * len(points) + 0.2), left=1.6, legend=0.8, bottom=0.65 + 0.15 * crossed)
     ax = place.axes[0]
     ax.grid(visible=False, axis="y")
     for line, own in enumerate(points):
@@ -190,6 +206,7 @@ def _best_on_validation(
             continue
         mean = float(np.mean(best))
         ax.barh(line, mean, height=0.62, color=style_of(own.name)[0], alpha=0.7)
+        _cross(ax, (mean, line), own)
         ends = _ends(own.cells[column.key]) if len(best) == 1 else [min(best), max(best)]
         ax.plot(ends, [line] * len(ends), color=INK, marker="|", markersize=6)
         paper = own.cells[column.key].paper
@@ -203,7 +220,7 @@ def _best_on_validation(
     ax.set_xlim(left=0)
     ax.set_xlabel(
         f"{column.title}: mean of the {BEST} best configurations (of how many); line:\n"
-        "their range, or the 95 % interval of a single one; diamond: the paper's",
+        "their range, or the 95 % interval of a single one; diamond: the paper's" + f";\n{CROSSED}" * crossed,
         fontsize=8,
     )
     title = _title(built, f"The best configurations on validation, {decoding}")
@@ -217,7 +234,7 @@ def _by_split(built: Built, decoding: str, points: Sequence[Configuration]) -> P
         return None
     place = canvas(1, size=(1.55 * len(columns), 2.9))
     ax = place.axes[0]
-    papers = False
+    papers = crossed = False
     for line, entry in enumerate(points):
         colour, marker = style_of(entry.name)
         shift = 0.8 * ((line + 0.5) / len(points) - 0.5)
@@ -228,6 +245,7 @@ def _by_split(built: Built, decoding: str, points: Sequence[Configuration]) -> P
             ends = _ends(cell)
             ax.plot([group + shift] * len(ends), ends, color=colour, alpha=0.6, linewidth=1)
             ax.plot(group + shift, cell.value, color=colour, marker=marker, markersize=5)
+            crossed = _cross(ax, (group + shift, cell.value), entry) or crossed
             if cell.paper is not None and cell.paper.value is not None:
                 papers = True
                 hollow: dict[str, Any] = {"markerfacecolor": "none", "markersize": 5}
@@ -237,6 +255,8 @@ def _by_split(built: Built, decoding: str, points: Sequence[Configuration]) -> P
     ax.set_xlim(-0.5, len(columns) - 0.5)
     ax.set_ylabel("F1 ×100")
     keys = method_keys(entry.name for entry in points)
+    if crossed:
+        keys.append(_crossed())
     if papers:
         keys.append(key("hollow: the paper's", color=PALE, marker="o", markerfacecolor="none"))
     title = _title(built, f"F1 by set of prompts, {decoding}")
@@ -300,8 +320,8 @@ def _sweep(built: Built) -> Plot | None:
 
 
 def _training(built: Built) -> Plot | None:
-    """The loss and its parts by step: a panel a method, a line a seed."""
-    logs = {name: seeds for name, seeds in training_logs(built).items() if any(seeds.values())}
+    """The loss and its parts by step: a panel a training, a line a seed."""
+    logs = _trainings(built)
     if not logs:
         return None
     parts = dict.fromkeys(
@@ -314,7 +334,8 @@ def _training(built: Built) -> Plot | None:
     looks = {"loss": (INK, "-")} | {
         name: (COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]) for index, name in enumerate(parts)
     }
-    place = canvas(len(logs), columns=4, size=(1.6, 1.15), legend=1.3, between=0.42)
+    between = 0.42 + 0.14 * max(name.count("\n") for name in logs)
+    place = canvas(len(logs), columns=4, size=(1.6, 1.15), legend=1.3, between=between)
     for ax, (name, seeds) in zip(place.axes, logs.items(), strict=True):
         ax.set_title(name, loc="left", fontsize=8)
         ax.tick_params(labelsize=7)
@@ -332,6 +353,18 @@ def _training(built: Built) -> Plot | None:
     keys = [key(name, color=colour, linestyle=dashes) for name, (colour, dashes) in looks.items()]
     keys.append(key("(parts: before\ntheir weights)"))
     return finished(place, "training", _title(built, "Training: the loss and its parts"), keys, salt=built.name)
+
+
+def _trainings(built: Built) -> dict[str, dict[int, list[dict[str, float]]]]:
+    """The logs by what they are of: methods that differ in their decoding alone share a training, and so its log."""
+    shared: list[tuple[list[str], dict[int, list[dict[str, float]]]]] = []
+    for name, seeds in training_logs(built).items():
+        same = next((names for names, logs in shared if logs == seeds), None)
+        if same is None:
+            shared.append(([name], seeds))
+        else:
+            same.append(name)
+    return {textwrap.fill(", ".join(names), 26, break_long_words=False): seeds for names, seeds in shared}
 
 
 def _reliability(built: Built) -> Plot | None:

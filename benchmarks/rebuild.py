@@ -22,6 +22,8 @@ READ = frozenset({"DONE", "scores.csv", "ledger.json", "corpus.json"})
 """Files of a directory of scores that a table is made from."""
 SHOWN = frozenset({"predictions.jsonl", "training_log.jsonl"})
 """Files of it that are shown beside a table."""
+MISSING = "is missing"
+"""What keeps a directory from being used that is not there."""
 
 
 class Built(NamedTuple):
@@ -117,7 +119,12 @@ def _built(name: str, manifest: Mapping[str, Any], results: Path, warn: Callable
     for note in notes:
         warn(f"{name}: {note}")
     found = inputs({**usable, "rows": rows}, results, stored)
-    found = found._replace(meta=replace(found.meta, notes=(*found.meta.notes, *notes)))
+    unusable = frozenset(
+        (row["name"], row["seed"])
+        for row in manifest["rows"]
+        if row["round"] is None and bad.get(row["scores"], MISSING) != MISSING
+    )
+    found = found._replace(meta=replace(found.meta, notes=(*found.meta.notes, *notes), unusable=unusable))
     table = build_table([run for run in found.runs if run.round is None], found.judges, found.meta)
     kept = [row for row in manifest["rows"] if row["scores"] not in bad]
     return Built(name, {**usable, "rows": kept}, found, table, results)
@@ -138,7 +145,7 @@ def _load(
 ) -> str:
     """Read a directory of scores into ``stored``; or what keeps it from being used."""
     if Path(folder).name != folder or not (results / folder).is_dir():
-        return "is missing"
+        return MISSING
     if files := [file for file in changed if file in READ]:
         return f"is damaged ({', '.join(files)})"
     try:

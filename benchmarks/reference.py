@@ -71,13 +71,18 @@ def short_hash(text: object) -> str:
     return hashlib.sha256(str(text).encode()).hexdigest()[:DIGITS]
 
 
-def match(old: Sequence[Built], new: Sequence[Built]) -> Match:
+def match(old: Sequence[Built], new: Sequence[Built], warn: Callable[[str], None]) -> Match:
     """Pair the tables of two sides by task, preset and whether data are generated.
+
+    Args:
+        old: the tables of one side.
+        new: those of the other.
+        warn: is told of tables that are left aside.
 
     Raises:
         UsageError: a side has two tables of one kind, or no table has a counterpart.
     """
-    ours, theirs = (by_key(side, name) for side, name in ((old, "OLD"), (new, "NEW")))
+    ours, theirs = (by_key(side, name, warn) for side, name in ((old, "OLD"), (new, "NEW")))
     pairs = [(key, ours[key], theirs[key]) for key in sorted(ours.keys() & theirs.keys())]
     if not pairs:
         known = "; ".join(
@@ -92,22 +97,36 @@ def match(old: Sequence[Built], new: Sequence[Built]) -> Match:
     )
 
 
-def by_key(tables: Sequence[Built], side: str) -> dict[Key, Built]:
+def by_key(tables: Sequence[Built], side: str, warn: Callable[[str], None]) -> dict[Key, Built]:
     """The tables of one side by what they must have in common with those of another.
 
+    Beside the table of a run, those of the same kind that `benchmarks.score` made are left aside.
+
+    Args:
+        tables: of the side.
+        side: what sentences call their folder.
+        warn: is told of tables that are left aside.
+
     Raises:
-        UsageError: two are of one kind; ``side`` is what the sentence calls their folder.
+        UsageError: two are of one kind.
     """
-    found: dict[Key, Built] = {}
+    alike: dict[Key, list[Built]] = {}
     for built in tables:
         manifest = built.manifest
         key = Key(manifest["task"], manifest["preset"], manifest["generated_data"])
-        if key in found:
+        alike.setdefault(key, []).append(built)
+    found: dict[Key, Built] = {}
+    for key, same in alike.items():
+        chosen = [built for built in same if built.manifest["settings"]["methods"]] or same
+        if len(chosen) > 1:
             raise UsageError(
-                f"{side} has several tables of {key}: {found[key].name}, {built.name}\n"
-                f"  next step: name the folder of one of them, such as {TABLES}/{built.name}"
+                f"{side} has several tables of {key}: {', '.join(built.name for built in chosen)}\n"
+                f"  next step: name the folder of one of them, such as {TABLES}/{chosen[-1].name}"
             )
-        found[key] = built
+        found[key] = chosen[0]
+        for built in same:
+            if built is not chosen[0]:
+                warn(f"{side}: {built.name} is left aside: it has no method of a run, and {chosen[0].name} has.")
     return found
 
 

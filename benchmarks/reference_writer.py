@@ -46,7 +46,7 @@ def record(runs: Path, out: Path, warn: Callable[[str], None]) -> list[Path]:
         raise UserError("a reference must be whole:\n  " + "\n  ".join(said) + "\n  next step: finish the run")
     _refuse_runs(out)
     written = []
-    for key, built in sorted(by_key(tables, str(runs)).items()):
+    for key, built in sorted(by_key(tables, str(runs), warn).items()):
         for name in _incomplete(built):
             raise UserError(f"a reference must be whole: {key}: {name}\n  next step: finish the run")
         written.append(_write_table(built, safe_name(str(key)), out))
@@ -74,7 +74,8 @@ def _write_table(built: Built, name: str, out: Path) -> Path:
         if not folder.exists():
             alike = [other for other in built.inputs.runs if reference and other.kind in ("floor", "ceiling")] or [run]
             _write_run(folder, alike, columns)
-    manifest = {**built.manifest, "rows": rows, "trials": [], "judge": None, "references": f"{name}-data"}
+    manifest = {**built.manifest, "rows": rows, "trials": [], "judge": None, "guide": None}
+    manifest["references"] = f"{name}-data"
     if built.inputs.judges:
         manifest["judge"] = f"{name}-judge"
         _write_json(out / manifest["judge"] / "report.json", dict(next(iter(built.inputs.judges.values()))))

@@ -12,6 +12,7 @@ from benchmarks.assemble import MANIFEST, inputs, manifest
 from benchmarks.errors import UserError
 from benchmarks.plan import Plan
 from benchmarks.rebuild import TABLES, Built, rebuild, safe_name
+from benchmarks.table_text import files
 from benchmarks.tables import Table, build_table
 
 EXAMPLES = """\
@@ -132,7 +133,7 @@ def _stem(entry: Built) -> str:
 
 
 def _table_files(stem: str, table: Table) -> dict[str, str]:
-    return {f"{stem}.md": table.to_markdown(), f"{stem}.csv": table.to_csv(), f"{stem}.json": table.to_json()}
+    return {f"{stem}{ending}": text for ending, text in files(table).items()}
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:

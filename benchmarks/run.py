@@ -267,6 +267,7 @@ def _execute(config: RunConfig, make: Callable[..., Plan], place: Place) -> int:
     """Choose what is to be chosen, do what is missing, write and print the table."""
     from benchmarks import sweeps
     from benchmarks.report import make_table, write_table
+    from benchmarks.table_text import to_markdown
     from benchmarks.tasks import registry as tasks
 
     plan = make(config)
@@ -283,7 +284,7 @@ def _execute(config: RunConfig, make: Callable[..., Plan], place: Place) -> int:
         code = max(code, do_missing(plan.stages, config, place))
         table = make_table(plan, place.out)
         folder = write_table(plan, table, place.out)
-    print(table.to_markdown())
+    print(to_markdown(table))
     print(f"written to {folder}; every row's directory is named in manifest.json there", file=sys.stderr)
     if place.options.export is not None:
         from benchmarks.export import export_plan, tell

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 RESERVED = ("constant", "random", "gold")
 """Names of rows that are floor or ceiling."""
+JUDGES = ("judge", "guide", "reference")
+"""Kinds of stages that train what judges."""
 EXAMPLES = """\
 examples:
   python -m benchmarks.score predictions.jsonl --task decode --data DIR
@@ -133,10 +135,29 @@ def _score(options: argparse.Namespace) -> int:
             problem = f"there is nothing to measure: task '{setting.task.name}' compares replies with gold ones"
             raise DataError(problem, path=path, hint="give the records a 'gold' reply")
         carry_out.announce(plan, place.source)
+        _announce_training(plan, place.out)
         code = carry_out.do_missing(plan.stages, setting.config, place)
         folder = _write_table(plan, given, place.out)
     print(f"written to {folder}; every row's directory is named in manifest.json there", file=sys.stderr)
     return code
+
+
+def _announce_training(plan: Plan, out: Path) -> None:
+    """Say which judges are trained first because none in the results folder fits, and which there look as if."""
+    missing = [stage for stage in plan.stages if stage.kind in JUDGES and not (out / stage.folder).exists()]
+    if not missing:
+        return
+    alike = [
+        path
+        for stage in missing
+        for path in out.glob(f"{stage.label}-*")
+        if re.fullmatch(rf"{re.escape(stage.label)}-[0-9a-f]{{12}}", path.name)
+    ]
+    said = f"note: trained first, for {out} has none that fits: {', '.join(stage.folder for stage in missing)}"
+    if alike:
+        names = ", ".join(sorted(path.name for path in alike))
+        said += f"; {names} there came of other code, packages, settings or data"
+    print(said, file=sys.stderr)
 
 
 def _row_name(asked: str | None, usual: str | None) -> str | None:
@@ -196,6 +217,7 @@ def _replies(path: Path, name: str, options: argparse.Namespace, setting: _Setti
 
     if options.model:
         raise UsageError("--model: says how a model is read, and a file of replies was given")
+    _require_content(path)
     known = _prompts(setting)
     asked = {prompts: choose_prompts(known[prompts], setting.config.prompts) for prompts in setting.task.prompt_sets()}
     given = read_given(path, known, asked)
@@ -203,6 +225,15 @@ def _replies(path: Path, name: str, options: argparse.Namespace, setting: _Setti
     for note in found.notes[1:]:
         print(f"note: {note}", file=sys.stderr)
     return found
+
+
+def _require_content(path: Path) -> None:
+    """An empty file of one's own cannot be had again from where the data are published."""
+    if path.is_file():
+        with path.open("rb") as lines:
+            if not any(line.strip() for line in lines):
+                hint = 'write a record a line into it, such as {"uid": "…", "reply": "…"}'
+                raise DataError("the file is empty", path=path, hint=hint)
 
 
 def _prompts(setting: _Setting) -> Mapping[str, Sequence[Example]]:
@@ -250,6 +281,7 @@ def _write_table(plan: Plan, given: GivenReplies | GivenModel, out: Path) -> Pat
     from benchmarks.assemble import MANIFEST, inputs
     from benchmarks.rebuild import TABLES
     from benchmarks.scoring import given_manifest
+    from benchmarks.table_text import files
     from benchmarks.tables import build_table
 
     made_from = given_manifest(plan, given)
@@ -257,11 +289,11 @@ def _write_table(plan: Plan, given: GivenReplies | GivenModel, out: Path) -> Pat
     stem = f"{plan.name}-{given.name}"
     folder = out / TABLES / f"{stem}-{plan.key[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {".md": table.to_markdown(), ".csv": table.to_csv(), ".json": table.to_json()}
-    for ending, text in texts.items():
+    written = files(table)
+    for ending, text in written.items():
         (folder / f"{stem}{ending}").write_bytes(text.encode())
     (folder / MANIFEST).write_text(json.dumps(made_from, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    print(texts[".md"])
+    print(written[".md"])
     return folder
 
 

@@ -86,6 +86,7 @@ class _Manifest(_Shape):
     columns: Annotated[list[_Metric], Field(min_length=1)]
     trials: list[_Trial]
     judge: str | None
+    guide: str | None = None
     references: str
     rows: Annotated[list[_Row], Field(min_length=1)]
 
@@ -138,14 +139,23 @@ def read_stored(folder: Path) -> Stored:
         DataError: a file of it cannot be read, or holds what cannot be.
     """
     scores = read_scores(folder / "scores.csv")
-    ledger, corpus = (read_json(folder / name) for name in ("ledger.json", "corpus.json"))
-    for path, problem in (
-        (folder / "ledger.json", _ledger_problem(ledger)),
-        (folder / "corpus.json", _corpus_problem(corpus)),
-    ):
-        if problem:
-            raise DataError(problem, path=path, hint=AGAIN)
+    ledger, corpus = read_ledger(folder / "ledger.json"), read_json(folder / "corpus.json")
+    if problem := _corpus_problem(corpus):
+        raise DataError(problem, path=folder / "corpus.json", hint=AGAIN)
     return Stored(scores, ledger, corpus)
+
+
+def read_ledger(path: Path) -> Mapping[str, Any]:
+    """Read what a run spent.
+
+    Raises:
+        DataError: it cannot be read, or holds what cannot be.
+    """
+    ledger: Any = read_json(path)
+    if problem := _ledger_problem(ledger):
+        raise DataError(problem, path=path, hint=AGAIN)
+    found: Mapping[str, Any] = ledger
+    return found
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is of any type

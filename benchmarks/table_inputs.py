@@ -114,3 +114,9 @@ class TableMeta:
     """Records of the data (`TaskData.counts`); an average over sets of prompts is weighted by them."""
     notes: tuple[str, ...] = ()
     """Sentences on how rows differ in what they were trained on."""
+    guide: JudgeReport | None = None
+    """How the guide does on the judge's test; None where it is the judge, or nobody knows."""
+    trials: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """By row, the ledger of each setting that a sweep tried; an empty one where it cannot be read."""
+    unusable: frozenset[tuple[str, int]] = frozenset()
+    """Rows and seeds whose scores are there, but damaged."""

@@ -23,13 +23,18 @@ from benchmarks.table_model import (
     Table,
     TableColumn,
 )
-from benchmarks.table_notes import VIEWS, base_notes, gaps, human_line, judge_line, ledger_rows
+from benchmarks.table_notes import VIEWS, base_notes, gaps, human_line, in_words, judge_line, ledger_rows
 from benchmarks.tasks.base import Column
 from evaluators.classifier import WEAK_AUC
 from evaluators.metrics import METRICS
 
 __all__ = ["ANY_DECODING", "JudgeReport", "RunScores", "Table", "TableMeta", "build_table"]
 
+LIKELIHOOD = (
+    "of the replies to {prompts}, as are distinct, tokens and what follows them; under a reference model that no "
+    "method starts from, learns from or is steered by."
+)
+"""What is said of the column of likelihoods."""
 COLLAPSED_BELOW = 0.5
 """Share of distinct replies."""
 KINDS: tuple[Kind, ...] = ("floor", "backbone", "method", "ceiling")
@@ -60,7 +65,8 @@ def build_table(runs: Sequence[RunScores], judges: Mapping[str, JudgeReport], me
         of the first column), which is also the one that ranks.
 
     Raises:
-        ValueError: a run twice, a prompt twice, seeds that answer different prompts, or NaN among applicable scores.
+        ValueError: no column, a run twice, a prompt twice, seeds that answer different prompts, or NaN among applicable
+            scores.
     """
     quality, prompts, human, runs = prepare(runs, judges, meta)
     by_name = _by_name(runs, meta)
@@ -75,7 +81,8 @@ def build_table(runs: Sequence[RunScores], judges: Mapping[str, JudgeReport], me
         sections.append(
             Section(decoding=decoding, description=description, rows=rows, ranking=ranking, **differences._asdict())
         )
-    notes = [*base_notes(meta, prompts), human_line(human, prompts)]
+    degrees = {cell.paper.certainty for section in sections for row in section.rows for cell in row.cells if cell.paper}
+    notes = [*base_notes(meta, degrees), human_line(human, prompts)]
     return Table(
         title=meta.title,
         synthetic=meta.synthetic,
@@ -84,7 +91,7 @@ def build_table(runs: Sequence[RunScores], judges: Mapping[str, JudgeReport], me
         sections=tuple(sections),
         judges=tuple(judge_line(metric, judges[metric]) for metric in sorted(judges)),
         notes=(*dict.fromkeys(notes), *gaps(by_name, sections, columns, meta)),
-        ledger=ledger_rows(by_name, [name for name, kind in order if kind in MODELS]),
+        ledger=ledger_rows(by_name, [name for name, kind in order if kind in MODELS], meta.trials),
     )
 
 
@@ -101,12 +108,18 @@ class Prepared(NamedTuple):
 
 
 def prepare(runs: Sequence[RunScores], judges: Mapping[str, JudgeReport], meta: TableMeta) -> Prepared:
-    """Find what ranks and what human replies are like, and add the scores that follow from both."""
-    averages = [column for column in meta.columns if column.over]
-    quality = next((column for column in meta.columns if column.metric in judges), [*averages, *meta.columns][0])
+    """Find what ranks and what human replies are like, and add the scores that follow from both.
+
+    Raises:
+        ValueError: there is no column, or a judged one is an average.
+    """
+    if not meta.columns:
+        raise ValueError(f"{meta.title}: a table needs a column")
+    judged = [column for column in meta.columns if column.metric in judges]
+    quality = [*judged, *(column for column in meta.columns if column.over), *meta.columns][0]
     prompts = (quality.over or (quality.prompts,))[0]
     human = measures.human_range([run for run in runs if run.kind == "ceiling"], prompts)
-    if any(column.over and column.metric in judges for column in meta.columns):
+    if any(column.over for column in judged):
         raise ValueError("a judged column cannot be an average over several sets of prompts")
     if human is not None:
         for metric in judges:
@@ -157,12 +170,12 @@ def _score_measures(judges: Mapping[str, JudgeReport], meta: TableMeta) -> list[
         )
         found.append(Measure(shown, _cell_of(column, meta)))
         if judge is not None:
-            found += _beside_judged(column, shown, judge)
+            found += _beside_judged(column, shown, judge, meta)
     return found
 
 
-def _beside_judged(column: Column, shown: TableColumn, judge: JudgeReport) -> list[Measure]:
-    """What the guide says of the same replies, the share without the judge's errors, and how much of it is fluent."""
+def _beside_judged(column: Column, shown: TableColumn, judge: JudgeReport, meta: TableMeta) -> list[Measure]:
+    """How much of it is fluent, what the guide says of the same replies, and the share without the judge's errors."""
 
     def cell(metric: str) -> CellOf:
         return lambda runs, decoding: measures.mean_cell(
@@ -181,17 +194,18 @@ def _beside_judged(column: Column, shown: TableColumn, judge: JudgeReport) -> li
     fluent = beside(
         name + measures.AND_FLUENT,
         f"{METRICS[name].title} and fluent %",
-        "the judge's verdict, and the nll a token is one that 95 % of human replies have.",
+        "the judge's verdict, and the nll a token under the reference model is one that 95 % of human replies have.",
     )
     found = [fluent._replace(column=replace(fluent.column, group="scores"))]
-    found.append(
-        beside(
-            f"{name}_by_guide",
-            "by guide %",
-            "by the classifier that labels, steers and re-ranks, which some methods have learnt to please.",
-            weak=False,  # it is another classifier than the judge
+    if not meta.shared_judge:  # else it is the judge, and says the same once more
+        found.append(
+            beside(
+                f"{name}_by_guide",
+                "by guide %",
+                "by the classifier that labels, steers and re-ranks, which some methods have learnt to please.",
+                weak=False,  # it is another classifier than the judge
+            )
         )
-    )
     found.append(
         beside(
             name + measures.CORRECTED,
@@ -208,7 +222,9 @@ def _beside_judged(column: Column, shown: TableColumn, judge: JudgeReport) -> li
         found.append(beside(f"{name}_other_view", "other view %", note, weak=weak))
     if "second_name" in judge:
         weak = not judge["second_auc"] >= WEAK_AUC
-        found.append(beside(f"{name}_by_second", "second judge %", f"by a {judge['second_name']}.", weak=weak))
+        found.append(
+            beside(f"{name}_by_second", "second judge %", f"by a {in_words(judge['second_name'])}.", weak=weak)
+        )
     return found
 
 
@@ -242,7 +258,7 @@ def _quality_measures(prompts: str, meta: TableMeta) -> list[Measure]:
 
     found = [
         Measure(
-            column("nll", "nll/token", digits=2),
+            column("nll", "nll/token", digits=2, note=LIKELIHOOD.format(prompts=prompts)),
             lambda runs, decoding: measures.rate_cell(replies(runs, decoding), "nll", "tokens"),
         ),
         Measure(

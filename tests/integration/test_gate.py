@@ -190,6 +190,13 @@ def last(done: Done) -> str:
     return done.out.splitlines()[-1]
 
 
+def failures(done: Done) -> list[str]:
+    """What failed, as the lines above the last one say it; the last one counts them."""
+    found = [line.removeprefix("failed: ") for line in done.out.splitlines() if line.startswith("failed: ")]
+    assert last(done) == (f"gate: FAILED ({len(found)})" if found else "gate: passed")
+    return found
+
+
 # The gate
 
 
@@ -205,8 +212,8 @@ def test_a_method_that_became_worse_fails(reference: Path, tmp_path: Path) -> No
     fake_runs(tmp_path, [5], shifts={"cringe_single": -3.0, "cringe": -3.0})
     done = compare(reference, tmp_path, "--gate", "--samples", "0")
     assert done.code == 1
-    assert last(done).startswith("gate: FAILED: decode-tiny-synthetic: cringe_single, beam, ")
-    failed = {part.split(": ")[1].split(", ")[0] for part in last(done).removeprefix("gate: FAILED: ").split("; ")}
+    assert failures(done)[0].startswith("decode-tiny-synthetic: cringe_single, beam, ")
+    failed = {line.split(": ")[1].split(", ")[0] for line in failures(done)}
     assert failed == {"cringe_single", "cringe"}
     assert compare(reference, tmp_path, "--samples", "0").code == 0
     # The other way round it is an improvement.
@@ -219,14 +226,14 @@ def test_a_collapsed_method_fails(reference: Path, tmp_path: Path) -> None:
     fake_runs(tmp_path, [5], shifts={"transformer": 0.0}, replies=3)
     done = compare(reference, tmp_path, "--gate", "--samples", "0")
     assert done.code == 1
-    assert "transformer, beam, distinct %: 100.0 → 3.8, collapsed" in last(done)
+    assert "decode-tiny-synthetic: transformer, beam, distinct %: 100.0 → 3.8, collapsed" in failures(done)
 
 
 def test_a_missing_method_fails(reference: Path, tmp_path: Path) -> None:
     fake_runs(tmp_path, [5], names=FEW[:2])
     done = compare(reference, tmp_path, "--gate", "--samples", "0")
     assert done.code == 1
-    assert "decode-tiny-synthetic: cringe, beam: NEW has no F1 (ConvAI2) ×100, " in last(done)
+    assert any("decode-tiny-synthetic: cringe, beam: NEW has no F1 (ConvAI2) ×100, " in line for line in failures(done))
 
 
 def test_a_failed_run_fails(reference: Path, tmp_path: Path) -> None:
@@ -235,7 +242,7 @@ def test_a_failed_run_fails(reference: Path, tmp_path: Path) -> None:
     (folder,) = tmp_path.glob("decode-cringe-s6-scores-*")
     shutil.rmtree(folder)
     done = compare(reference, tmp_path, "--gate", "--samples", "0")
-    assert (done.code, last(done)) == (1, "gate: FAILED: decode-tiny-synthetic: cringe: NEW has no run with seed 6")
+    assert (done.code, failures(done)) == (1, ["decode-tiny-synthetic: cringe: NEW has no run with seed 6"])
     assert f"{folder.name} is missing" in done.err
 
 
@@ -245,7 +252,7 @@ def test_a_judge_that_became_weak_fails(reference: Path, tmp_path: Path) -> None
     write(judge / "report.json", JUDGE | {"weak": True})
     done = compare(reference, tmp_path, "--gate", "--samples", "0")
     assert done.code == 1
-    assert "NEW's judge of Coherent (DECODE) % is weak" in last(done)
+    assert "decode-tiny-synthetic: NEW's judge of Coherent (DECODE) % is weak" in failures(done)
 
 
 def test_the_same_seeds_are_paired(reference: Path, old: Path) -> None:
@@ -300,6 +307,20 @@ def test_several_tables_of_a_kind_must_be_named(old: Path, tmp_path: Path) -> No
     assert compare(old, second).code == 0
 
 
+def test_a_table_of_score_does_not_stand_in_the_way(reference: Path, tmp_path: Path) -> None:
+    run = fake_runs(tmp_path, [5])
+    scored = run.with_name("decode-tiny-synthetic-mine-0123456789ab")
+    shutil.copytree(run, scored)
+    manifest = json.loads((scored / "manifest.json").read_text(encoding="utf-8"))
+    manifest["settings"]["methods"] = []
+    write(scored / "manifest.json", manifest)
+    done = compare(reference, tmp_path, "--gate", "--samples", "0")
+    assert (done.code, last(done)) == (0, "gate: passed")
+    assert f"note: NEW: {scored.name} is left aside: it has no method of a run, and {run.name} has." in done.err
+    assert compare(tmp_path, "--record", tmp_path / "reference").code == 0
+    assert compare(reference, scored, "--samples", "0").code == 0, "one that is named is taken"
+
+
 def test_bad_input_ends_in_a_sentence(reference: Path, good: Path, tmp_path: Path) -> None:
     assert compare(reference, tmp_path / "nowhere").code == 2
     assert compare(reference).code == 2
@@ -310,6 +331,14 @@ def test_bad_input_ends_in_a_sentence(reference: Path, good: Path, tmp_path: Pat
     done = compare(tmp_path / "damaged", good)
     assert done.code == 3
     assert "cannot be read as JSON" in done.err
+
+
+def test_a_path_cannot_move_the_cursor(reference: Path, tmp_path: Path) -> None:
+    done = compare(reference, tmp_path / "\x1b[2Jnowhere\u202e")
+    assert done.code == 2
+    assert r"\x1b[2Jnowhere\u202e" in done.err
+    assert "\x1b" not in done.err
+    assert done.err.count("\n") == 2, "the next step stays on a line of its own"
 
 
 def test_a_damaged_reference_is_not_used(reference: Path, good: Path, tmp_path: Path) -> None:
@@ -450,7 +479,7 @@ def gate(table: Path) -> Done:
     kept = Path(__file__).parents[2] / "results" / "reference" / "tiny"
     done = compare(kept, table, "--gate", "--samples", "0")
     assert done.code in (0, 1), done.err
-    print(f"{table.name}: {last(done)}")
+    print(f"{table.name}: {'; '.join([last(done), *failures(done)])}")
     return done
 
 
@@ -462,8 +491,8 @@ def test_cringe_with_its_sign_flipped_fails_five_of_five(tmp_path: Path) -> None
         shutil.copytree(root() / name, packages / name, ignore=shutil.ignore_patterns("__pycache__"))
     path = packages / "cringe" / "methods" / "cringe_single.py"
     source = path.read_text(encoding="utf-8")
-    assert source.count("weight=self.alpha") == 1
-    path.write_text(source.replace("weight=self.alpha", "weight=-self.alpha"), encoding="utf-8")
+    assert source.count("self.alpha * contrast") == 1
+    path.write_text(source.replace("self.alpha * contrast", "-self.alpha * contrast"), encoding="utf-8")
     assert [gate(train(packages, tmp_path / "runs", seed)).code for seed in range(5, 10)] == [1] * 5
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,19 @@ from benchmarks.tasks import registry as tasks
 DATA = {"decode/decode_v0.1/train.jsonl": "cd" * 32}
 OFFICIAL = {file.name: file.official_rows for file in tasks.load("decode").files if file.official_rows}
 HEADER = "row,decoding,prompts,uid,group,reply_id,f1,tokens,nll,gold_nll,gold_tokens,coherent"
+GUIDE = {
+    "name": "transformer on response",
+    "reads": "response",
+    "accuracy": 0.8,
+    "sensitivity": 0.8,
+    "specificity": 0.8,
+    "brier": 0.1,
+    "auc": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 9},
+    "threshold": 0.5,
+    "n": 9,
+    "negatives": 4,
+    "weak": False,
+}
 
 
 def planned(*overrides: str, methods: tuple[str, ...] = ("transformer", "cringe"), **options: Any) -> Plan:
@@ -89,6 +103,7 @@ def test_a_manifest_names_what_a_table_is_made_from() -> None:
     assert found["settings"] == plan.config.model_dump(mode="json")
     assert set(found["decodings"]) == {"beam", "nucleus"}
     assert found["judge"] == plan.judge.folder
+    assert found["guide"] == plan.rows[0].scores.parents["guide"].folder
     assert [(row["name"], row["seed"], row["round"], row["scores"]) for row in found["rows"]] == [
         (row.name, row.seed, row.round, row.scores.folder) for row in plan.rows
     ]
@@ -97,7 +112,8 @@ def test_a_manifest_names_what_a_table_is_made_from() -> None:
 
 def test_manifests_of_generated_data_and_of_tasks_without_a_judge() -> None:
     found = manifest(planned(task="convai2", methods=("transformer",), fingerprint=None))
-    assert (found["judge"], found["data"], found["generated_data"]) == (None, None, True)
+    assert (found["judge"], found["guide"], found["data"], found["generated_data"]) == (None, None, None, True)
+    assert manifest(planned(shared_judge=True))["guide"] is None, "it is the judge"
 
 
 def test_footnotes_are_of_methods_in_the_table() -> None:
@@ -221,6 +237,33 @@ def test_a_task_without_verdicts_has_no_judges(results: Path) -> None:
     fill(plan, results)
     found = read(plan, results)
     assert (found.judges, found.meta.judged, found.meta.paper) == ({}, frozenset(), None)
+
+
+def test_the_guides_report_comes_along_where_it_can_be_used(results: Path) -> None:
+    plan = planned()
+    fill(plan, results)
+    assert read(plan, results).meta.guide is None
+    path = results / manifest(plan)["guide"] / "report.json"
+    write(path, GUIDE)
+    assert read(plan, results).meta.guide == GUIDE
+    for spoilt in (GUIDE | {"accuracy": 2.0}, "{", GUIDE | {"negatives": 9}):
+        write(path, spoilt)
+        assert read(plan, results).meta.guide is None
+    made_from = {name: entry for name, entry in manifest(plan).items() if name != "guide"}
+    write(results / "old" / MANIFEST, made_from)
+    assert inputs(read_manifest(results / "old" / MANIFEST), results).meta.guide is None
+
+
+def test_ledgers_of_trials_come_along(results: Path) -> None:
+    plan = planned()
+    trial = {"method": "cringe", "settings": {"alpha": 2}, "value": 1.0, "chosen": False, "seed": 0}
+    folders = ("there", "gone", "spoilt", "../elsewhere")
+    plan = replace(plan, trials=tuple({**trial, "scores": folder} for folder in folders))
+    fill(plan, results)
+    spent = ledger("cringe")
+    for folder, content in (("there", spent), ("spoilt", {"training": {"updates": -1}}), ("../elsewhere", spent)):
+        write(results / folder / "ledger.json", content)
+    assert read(plan, results).meta.trials == {"cringe": [spent, {}, {}, {}]}
 
 
 def test_a_shared_judge_is_said(results: Path) -> None:

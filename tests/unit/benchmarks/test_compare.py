@@ -213,13 +213,13 @@ def test_tables_match_by_task_preset_and_kind_of_data():
     old, new = two_sides()
     real = new._replace(manifest={**new.manifest, "generated_data": False})
     small = new._replace(manifest={**new.manifest, "preset": "small"})
-    found = match([old, real], [small, real, new])
+    found = match([old, real], [small, real, new], print)
     assert [str(pair[0]) for pair in found.pairs] == ["decode-tiny", "decode-tiny-synthetic"]
     assert (found.only_old, found.only_new) == ([], ["decode-small-synthetic"])
     with pytest.raises(UsageError, match="OLD has decode-tiny-synthetic; NEW has decode-small-synthetic"):
-        match([old], [small])
+        match([old], [small], print)
     with pytest.raises(UsageError, match="NEW has several tables of decode-tiny-synthetic: one, two"):
-        match([old], [new._replace(name="one"), new._replace(name="two")])
+        match([old], [new._replace(name="one"), new._replace(name="two")], print)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,13 @@ def test_every_preset_is_valid_for_every_task(preset: str, task: str) -> None:
     assert set(config.decoding) == {"greedy" if task == "convai2" else "beam", "nucleus"}
 
 
+@pytest.mark.parametrize("preset", ["small", "paper"])
+def test_presets_for_a_gpu_train_in_bfloat16_and_in_one_group(preset: str) -> None:
+    config = configure(preset=preset)
+    for settings in (config.warmup, config.training):
+        assert (settings.precision, settings.length_groups) == ("bf16", 1)
+
+
 def test_presets_are_listed_by_size_each_with_a_sentence() -> None:
     entries = preset_entries()
     assert list(entries) == ["tiny", "cpu", "small", "paper"]
@@ -236,7 +243,8 @@ def test_wrong_keys_get_a_suggestion_from_where_they_stand(override: str, messag
         ("training=5", "training: ", "(found 5)"),
         ("training.updates.deep=5", "training.updates: ", "(found {'deep': 5})"),
         ("backbone=null", "backbone: ", "(found None)"),
-        ("backbone.kind=foo", "backbone: ", "'scratch', 'pretrained'"),
+        ("backbone.kind=foo", "backbone: kind should be 'scratch' or 'pretrained', ", "(found {'kind': 'foo'})"),
+        ("reference.updates=20", "reference: kind should be 'scratch' or 'pretrained', ", "(found {'updates': 20})"),
         ("backbone.width=81", "backbone: width 81 is not a multiple of heads 4 ", "(found {"),
         ("decoding.nucleus.beams=3", "decoding.nucleus: strategy nucleus does not go with beams 3 ", "(found {"),
         ("decoding.beam.max_new_tokens=5", "decoding.beam: min_new_tokens 20 is above max_new_tokens 5 ", "(found {"),
@@ -693,6 +701,20 @@ def test_a_shared_judge_is_asked_for_and_said() -> None:
         "lm_data=hf:x",
         "a shared judge",
     )
+
+
+def test_one_pretrained_model_is_not_both_guide_and_judge(tmp_path: Path) -> None:
+    """Unless asked: halves of the data and seeds differ, what they start from would not."""
+    both = [f"{role}.{setting}" for role in ("guide", "judge") for setting in ("kind=pretrained", "name=some/model")]
+    (line,) = problems(*both)
+    assert line.startswith("judge.name: 'some/model' is the guide's, too, and a judge that starts from what methods ")
+    assert line.endswith("or ask for it with --judge shared")
+    assert configure(*both, shared_judge=True).shared_judge
+    assert configure(*both[:3], "judge.name=other/model").judge != configure().judge
+    (tmp_path / "model").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    folders = [*both, f"guide.name={tmp_path / 'model'}", f"judge.name={tmp_path / 'link'}"]
+    assert len(problems(*folders)) == 1
 
 
 # Models

@@ -20,7 +20,7 @@ def run(name, seed=0, kind="method", after=None, **ledger):
     return RunScores(name=name, kind=kind, seed=seed, round=after, scores=pd.DataFrame(), ledger=ledger)
 
 
-def made(*runs, synthetic=False):
+def made(*runs, synthetic=False, trials=None):
     names = dict.fromkeys(entry.name for entry in runs)
     kinds = {entry.name: entry.kind for entry in runs}
     rows = tuple(Row(name=name, kind=kinds[name], cells=()) for name in names)
@@ -38,6 +38,7 @@ def made(*runs, synthetic=False):
         paper=None,
         synthetic=synthetic,
         preset="p",
+        trials=trials or {},
     )
     return Built("table", {}, Inputs(list(runs), {}, meta), table, Path())
 
@@ -84,6 +85,23 @@ def test_parts_stand_on_lines_of_their_own():
     assert cells["decoding beam, time", "fudge"].mean == 3.5
     assert cells["training, positive target tokens", "fudge"].mean == 7
     assert cells["peak memory", "fudge"].mean == 1
+
+
+def test_trials_of_a_sweep_are_counted():
+    trial = {"training": SPENT, "generation beam": SPENT | {"flops": 1e9}, "auxiliary guide": SPENT}
+    runs = [run("cringe", training=SPENT), run("unlikelihood", training=SPENT)]
+    built = made(*runs, trials={"cringe": [trial, trial, trial], "unlikelihood": [trial, {}]})
+    swept = {key: cost.mean for key, cost in found(built).items() if key[0].startswith("sweep")}
+    assert swept == {
+        ("sweep, trials", "cringe"): 3,
+        ("sweep, trials", "unlikelihood"): 2,  # what the one that is gone spent is not known
+        ("sweep, updates", "cringe"): 120,
+        ("sweep, FLOPs", "cringe"): 9,
+    }
+    text = to_markdown(built, costs(built))
+    assert text.startswith("## What was spent: a task\n")
+    assert "A sweep's are those of all its trials" in text
+    assert "sweep" not in to_markdown(made(*runs), costs(made(*runs)))
 
 
 def test_rounds_and_references_are_no_methods():

@@ -124,6 +124,12 @@ def test_hostile_names_stay_text():
     assert svg.startswith("<svg")
 
 
+@pytest.mark.parametrize("sign", ["\0", "\x1b", "\uffff", "\x0b"])
+def test_a_sign_that_xml_cannot_hold_is_replaced(sign):
+    name = f"a{sign}b"
+    assert "a\ufffdb" in texts(plots(made(row(name, 20.0, 90.0, 80.0)))["scatter-beam"].svg)
+
+
 def test_references_within_a_plot_hold():
     svg = plots(made(row("cringe", 20.0, 90.0, 80.0)))["scatter-beam"].svg
     named = set(re.findall(r' id="([^"]+)"', svg))
@@ -173,6 +179,31 @@ def test_training_has_a_panel_a_method_and_the_parts_of_the_loss(tmp_path):
     found = plots(built._replace(manifest=MANIFEST | {"rows": rows}, results=tmp_path))
     assert {"transformer", "cringe", "loss", "nll", "update"} <= set(texts(found["training"].svg))
     assert "learning_rate" not in texts(found["training"].svg)
+
+
+def test_methods_that_share_a_training_share_its_panel(tmp_path):
+    rows = []
+    for name, loss in (("transformer", 2.0), ("cringe", 3.0), ("reranker", 2.0), ("fudge", 2.0), ("pacer", 2.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "training_log.jsonl").write_text(json.dumps({"step": 1, "loss": loss}) + "\n")
+        rows.append({"name": name, "kind": "method", "seed": 0, "round": None, "scores": name})
+    built = made(*(row(one["name"], 1.0) for one in rows), titles={"f1@a": "F1"}, judged=False)
+    svg = plots(built._replace(manifest=MANIFEST | {"rows": rows}, results=tmp_path))["training"].svg
+    said = " ".join(texts(svg))
+    assert "transformer, reranker, fudge, pacer" in said
+    assert said.count("cringe") == 1
+    assert svg.count("nats a token") == 1
+
+
+def test_doubtful_rows_are_crossed_out_in_every_plot():
+    sound, doubtful = (
+        plots(made(row("cringe", 10.0, 9.0, 9.0, marks=marks), titles=SPLITS, judged=False))
+        for marks in ((), (COLLAPSED,))
+    )
+    for name in ("best-beam", "splits-beam"):
+        assert "crossed: collapsed or" in " ".join(texts(doubtful[name].svg))
+        assert "crossed" not in " ".join(texts(sound[name].svg))
+        assert doubtful[name].svg.count("<use") > sound[name].svg.count("<use")
 
 
 def test_trials_of_a_sweep_show_what_was_chosen():

@@ -270,7 +270,8 @@ def test_scores_that_are_missing_or_damaged_are_named_and_the_rest_goes_on(runs,
     assert folder.name in said
     assert ("is missing" if spoil == "remove" else "is damaged (") in said
     text = next((tmp_path / "out").glob("decode-*/decode-*.md")).read_text()
-    assert "fudge: no run with seed 1." in text
+    gap = "no run with seed 1." if spoil == "remove" else "the scores with seed 1 are damaged and not used."
+    assert f"fudge: {gap}" in text
 
 
 def test_a_method_without_any_scores_stays_in_the_table(runs, tmp_path):

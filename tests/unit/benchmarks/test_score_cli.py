@@ -415,6 +415,28 @@ def test_models_that_cannot_be_read(
 # The command line
 
 
+def test_judges_that_do_not_fit_are_told_before_others_are_trained(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(row_of(write({"uid": "d1", "reply": "y"})))
+    needed = [stage for stage in plan.stages if stage.kind in score.JUDGES]
+    assert {stage.kind for stage in needed} == {"judge", "guide", "reference"}
+    score._announce_training(plan, tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"note: trained first, for {tmp_path} has none that fits: ")
+    assert all(stage.folder in line for stage in needed)
+    assert "other code" not in line
+    (tmp_path / "decode-judge-0123456789ab").mkdir()
+    (tmp_path / "decode-guide-report").write_text("no directory of a stage", encoding="utf-8")
+    score._announce_training(plan, tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("; decode-judge-0123456789ab there came of other code, packages, settings or data")
+    for stage in needed:
+        (tmp_path / stage.folder).mkdir()
+    score._announce_training(plan, tmp_path)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
@@ -435,6 +457,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["r.jsonl", "--set", "nonsense=1"], 2, "nonsense: no such setting"),
         (["r.jsonl", "--data", "nowhere"], 3, "the data folder that --data names does not exist"),
         (["none.jsonl"], 3, "none.jsonl: the file is missing"),
+        (["empty.jsonl"], 3, "empty.jsonl: the file is empty\n  next step: write a record a line into it"),
         (["r.jsonl"], 3, "r.jsonl:1: no prompt of the task has this uid (found 'x')"),
         (["run", "--model", "max_source=9"], 2, "that of a run brings its settings along"),
         (["run", "--decoding", "bea"], 2, "--decoding bea: not in the preset; did you mean 'beam'?"),
@@ -454,6 +477,7 @@ def test_errors_before_anything_is_done(
     stored(Path("run"))
     for name in ("r.jsonl", "gold.jsonl"):
         Path(name).write_text('{"uid": "x", "reply": "y"}\n', encoding="utf-8")
+    Path("empty.jsonl").write_text("\n \n", encoding="utf-8")
     usual = ["--task", "decode", "--data", str(data), "--device", "cpu"]
     assert score.main([words[0], *usual, *words[1:]]) == code
     said = capsys.readouterr()

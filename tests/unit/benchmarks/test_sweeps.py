@@ -51,6 +51,9 @@ def test_points_are_all_combinations_the_last_varying_fastest() -> None:
         ("cringe_single.alpha=-1", "cringe_single.alpha: Input should be greater than or equal to 0"),
         ("cringe_single.alpha=much", "cringe_single.alpha"),
         ("unlikelihood.alpha=1,2", "is not among the methods of the table"),
+        ("cringe_single.alpha=1", "alpha: a choice needs two values or more (found 1); --set sets one"),
+        ("cringe_single.alpha=1,2,1", "--sweep cringe_single.alpha: 1 is there twice"),
+        (f"cringe_single.alpha={','.join(map(str, range(1001)))}", "asks for 1,001 trials, and 1,000 is the most"),
     ],
 )
 def test_bad_sweeps_end_in_a_sentence(word: str, message: str) -> None:
@@ -65,8 +68,8 @@ def test_the_paper_preset_has_its_grids_for_methods_of_the_table_alone() -> None
 
 
 def test_what_is_asked_for_replaces_the_grid_of_the_preset() -> None:
-    found = config("unlikelihood.alpha=3", methods=("unlikelihood",), preset="paper").sweeps
-    assert {name: dict(grid) for name, grid in found.items()} == {"unlikelihood": {"alpha": (3,)}}
+    found = config("unlikelihood.alpha=3,4", methods=("unlikelihood",), preset="paper").sweeps
+    assert {name: dict(grid) for name, grid in found.items()} == {"unlikelihood": {"alpha": (3, 4)}}
 
 
 def test_a_trial_trains_with_its_value_and_replies_to_validation_prompts_alone() -> None:
@@ -128,7 +131,7 @@ def test_without_any_result_nothing_is_chosen(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_collapsed_decoding_counts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beam: 90 but collapsed, so 0; nucleus: 40. The mean is 20."""
-    (trial,) = trials_of(config("cringe_single.alpha=1"))
+    trial, _ = trials_of(config("cringe_single.alpha=1,2"))
     column = TableColumn(key="coherent_and_fluent@decode_valid", title="and fluent", digits=1, higher_is_better=True)
     rows = {
         "beam": Row(name="cringe_single", kind="method", cells=(Cell(value=90.0),), marks=(COLLAPSED,)),

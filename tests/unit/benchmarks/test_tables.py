@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.latex import to_latex
 from benchmarks.published import load_paper
-from benchmarks.table_model import EXPLAINED, MISFIT, NO_DATA, number
+from benchmarks.table_model import EXPLAINED, MISFIT
+from benchmarks.table_text import NO_DATA, number, to_csv, to_json, to_markdown
 from benchmarks.tables import ANY_DECODING, RunScores, TableMeta, build_table
 from benchmarks.tasks.base import Column
 
-N = 20
+N = 40
 JUDGE = {
     "name": "small judge",
     "accuracy": 0.8123,
@@ -134,18 +136,18 @@ def column(table, key):
 
 
 def line(table, name):
-    return next(text for text in table.to_markdown().splitlines() if text.startswith(f"| {name} "))
+    return next(text for text in to_markdown(table).splitlines() if text.startswith(f"| {name} "))
 
 
 def flat(table):
     """The Markdown without its line breaks."""
-    return " ".join(table.to_markdown().split())
+    return " ".join(to_markdown(table).split())
 
 
 def grids(table):
     """The Markdown's grids: texts by row, then by column. The paper's column is named after the one beside it."""
     found = []
-    for part in table.to_markdown().split("\n\n"):
+    for part in to_markdown(table).split("\n\n"):
         if part.startswith("|"):
             head, _, *lines = [
                 [text.strip() for text in re.split(r"(?<!\\)\|", entry)[1:-1]] for entry in part.splitlines()
@@ -156,11 +158,11 @@ def grids(table):
 
 
 def difference_lines(table):
-    return [entry for entry in csv.DictReader(io.StringIO(table.to_csv())) if entry["table"] == "differences"]
+    return [entry for entry in csv.DictReader(io.StringIO(to_csv(table))) if entry["table"] == "differences"]
 
 
 def csv_lines(table, title):
-    entries = csv.DictReader(io.StringIO(table.to_csv()))
+    entries = csv.DictReader(io.StringIO(to_csv(table)))
     return (entry for entry in entries if entry["column"] == title and entry["table"] == "scores")
 
 
@@ -237,7 +239,9 @@ def test_what_ranks_is_called_by_what_it_is_a_share_of(metric, title):
     table = build_table(runs, {metric: JUDGE}, meta("transformer", "cringe", columns=columns, paper=None))
     assert column(table, f"{metric}@decode").title == "own title %"
     assert column(table, f"{metric}_and_fluent@decode").title == f"{title} and fluent %"
-    assert f"- {title} and fluent %: the judge's verdict, and the nll a token is one" in flat(table)
+    assert f"- {title} and fluent %: the judge's verdict, and the nll a token under the reference model is one" in flat(
+        table
+    )
     assert {entry.ranking for entry in table.sections} == {f"{metric}_and_fluent@decode"}
     assert {entry.ranked_by for entry in table.sections} == {f"{title} and fluent %"}
 
@@ -269,7 +273,9 @@ def test_human_replies_to_other_prompts_stand_in():
     chat = gold()
     chat = replace(chat, scores=chat.scores[chat.scores["prompts"] == "chat"])
     table = build(run("cringe"), run("other", nll=5.0), ceiling=chat)
-    assert "human replies to chat have 2.50 to 3.50 nll/token; there are none to decode." in flat(table)
+    assert "human replies to chat have 2.50 to 3.50 nll/token; to decode there are none, or fewer than 40." in flat(
+        table
+    )
     assert "unlike human text" in row(table, "other").marks
     assert cell(table, "cringe", FLUENT).value == 50
     # Nothing is made up for the gold row.
@@ -286,6 +292,23 @@ def test_without_gold_replies_nothing_is_said_of_fluency():
     assert "no scores for" not in flat(table)
     # The judge's verdict ranks in its place.
     assert table.sections[0].ranking == "coherent@decode"
+
+
+def test_a_handful_of_gold_replies_says_nothing_of_what_is_human():
+    """Of 39 the outermost two would be the range; 40 to other prompts stand in where these are too few."""
+    table = build(run("cringe", nll=9.0), ceiling=gold(n=39))
+    assert "unlike human text" not in row(table, "cringe").marks
+    assert table.sections[0].ranking == "coherent@decode"
+    assert "Fewer than 40 gold replies among the scores: likeness to human text is not checked" in flat(table)
+    assert "unlike human text" in row(build(run("cringe", nll=9.0), ceiling=gold(n=40)), "cringe").marks
+    few = gold()
+    few = replace(few, scores=few.scores[few.scores["uid"] != "decode-007"])
+    assert "human replies to chat have 2.50 to 3.50" in flat(build(run("cringe"), ceiling=few))
+
+
+def test_a_table_has_a_column():
+    with pytest.raises(ValueError, match="a table needs a column"):
+        build_table([run("cringe")], {}, meta("cringe", columns=()))
 
 
 def test_no_correction_for_a_judge_near_chance():
@@ -347,9 +370,9 @@ def test_bytes_do_not_depend_on_the_order_of_rows(state):
     ]
     expected = dict.fromkeys(("transformer", "director", "cringe"), "method") | {"gold": "ceiling"}
     one, two = (build(*rows, seeds=(1, 2, 3), expected=expected) for rows in (runs, shuffled))
-    assert one.to_markdown() == two.to_markdown()
-    assert one.to_csv() == two.to_csv()
-    assert one.to_json() == two.to_json()
+    assert to_markdown(one) == to_markdown(two)
+    assert to_csv(one) == to_csv(two)
+    assert to_json(one) == to_json(two)
 
 
 def test_the_paper_stands_beside_beam_only():
@@ -377,20 +400,20 @@ def test_a_missing_method_is_named_and_never_zero():
     assert [grids(table)[0]["fudge"][title] for title in SCORES] == [NO_DATA] * 5
     assert list(grids(table)[1]["fudge"].values()) == [NO_DATA] * (1 + len(JUDGES))
     assert list(grids(table)[2]["fudge"].values()) == [NO_DATA] * len(QUALITY)
-    assert "- fudge: no run." in table.to_markdown()
+    assert "- fudge: no run." in to_markdown(table)
 
 
 def test_a_missing_seed_is_named():
     runs = [run("cringe", seed=seed) for seed in (1, 2, 3)] + [run("fudge", seed=2)]
     table = build_table([*runs, gold()], {"coherent": JUDGE}, meta("cringe", "fudge", seeds=(1, 2, 3)))
-    assert "- fudge: no run with seed 1, 3." in table.to_markdown()
+    assert "- fudge: no run with seed 1, 3." in to_markdown(table)
     assert "one seed" in line(table, "fudge")
     assert "one seed" not in line(table, "cringe")
     assert row(table, "cringe").cells[0].seeds == 3
 
 
 def test_one_seed_everywhere_is_said_once():
-    text = build(run("cringe"), run("fudge")).to_markdown()
+    text = to_markdown(build(run("cringe"), run("fudge")))
     assert text.count("one seed") == 1
     assert "one seed in every row: not ranked: a claim about this model only" in text
 
@@ -398,7 +421,7 @@ def test_one_seed_everywhere_is_said_once():
 def test_a_decoding_without_scores_is_named():
     table = build(run("cringe", decodings=("beam",)))
     assert row(table, "cringe", 1).cells[0].value is None
-    assert "- cringe, greedy: no scores for F1 ×100, coherent %, by guide %" in table.to_markdown()
+    assert "- cringe, greedy: no scores for F1 ×100, coherent %, by guide %" in to_markdown(table)
     # Likelihood of the gold replies does not wait for a decoding, but it is stored with one.
     assert cell(table, "cringe", "perplexity@chat", 1).value is None
 
@@ -408,7 +431,7 @@ def test_a_seed_without_one_metric_is_named():
     second.scores["f1"] = math.nan
     table = build(run("cringe"), second, seeds=(1, 2))
     assert row(table, "cringe").cells[0].seeds == 1
-    assert "- cringe, beam: F1 ×100 rests on 1 of 2 seeds." in table.to_markdown()
+    assert "- cringe, beam: F1 ×100 rests on 1 of 2 seeds." in to_markdown(table)
 
 
 def test_no_replies_are_no_data():
@@ -416,15 +439,15 @@ def test_no_replies_are_no_data():
     empty = replace(empty, scores=empty.scores.iloc[:0], corpus=[])
     table = build(run("cringe"), empty)
     assert all(entry.value is None and entry.n == 0 for entry in row(table, "fudge").cells)
-    assert "- fudge, beam: no scores for F1 ×100" in table.to_markdown()
+    assert "- fudge, beam: no scores for F1 ×100" in to_markdown(table)
     assert row(table, "cringe") == row(build(run("cringe")), "cringe")
 
 
 def test_a_table_of_nothing():
     table = build_table([], {}, meta("cringe"))
-    assert "No scores; seeds: 0." in table.to_markdown()
-    assert "- cringe: no run." in table.to_markdown()
-    assert json.loads(table.to_json())["sections"][0]["differences"] == []
+    assert "No scores; seeds: 0." in to_markdown(table)
+    assert "- cringe: no run." in to_markdown(table)
+    assert json.loads(to_json(table))["sections"][0]["differences"] == []
 
 
 @pytest.mark.parametrize("metric", ["f1", "coherent", "coherent_by_guide", "nll", "tokens", "gold_nll", "repetition_4"])
@@ -433,19 +456,19 @@ def test_nan_among_scores_is_refused_and_named(metric):
     prompts = "chat" if metric in ("f1", "gold_nll") else "decode"
     broken.scores[metric] = broken.scores[metric].astype(float)
     broken.scores.loc[broken.scores["uid"] == f"{prompts}-004", metric] = math.nan
-    with pytest.raises(ValueError, match=f"cringe, seed 3, beam, {prompts}: {metric} is NaN for 1 of 20"):
+    with pytest.raises(ValueError, match=f"cringe, seed 3, beam, {prompts}: {metric} is NaN for 1 of {N}"):
         build(broken)
 
 
 def test_nan_likelihood_is_refused():
     broken = run("cringe")
     broken.scores.loc[broken.scores["prompts"] == "decode", "nll"] = math.nan
-    with pytest.raises(ValueError, match="decode: nll is NaN for 20 of 20"):
+    with pytest.raises(ValueError, match=f"decode: nll is NaN for {N} of {N}"):
         build(broken)
     human = gold()
     human.scores.loc[3, "nll"] = math.nan
     chat = replace(human, scores=human.scores[human.scores["prompts"] == "chat"])
-    with pytest.raises(ValueError, match=r"gold, seed 1, .*, chat: nll is NaN for 1 of 20"):
+    with pytest.raises(ValueError, match=r"gold, seed 1, .*, chat: nll is NaN for 1 of 40"):
         build(run("cringe"), ceiling=chat)
 
 
@@ -481,7 +504,7 @@ def test_the_number_of_prompts_stands_where_it_is_another():
     assert found[0]["gold"]["F1 ×100"].endswith("] n=15")
     assert "n=" not in found[0]["gold"]["coherent %"]
     assert not any("n=" in text for grid in found for text in grid["cringe"].values())
-    assert "Prompts: chat 15–20, decode 20; seeds: 1." in flat(table)
+    assert "Prompts: chat 15–40, decode 40; seeds: 1." in flat(table)
 
 
 def test_the_number_of_prompts_is_said_once_a_set():
@@ -492,11 +515,11 @@ def test_the_number_of_prompts_is_said_once_a_set():
     found = run("cringe")
     found = replace(found, scores=found.scores[~found.scores["uid"].isin([f"decode-{place:03}" for place in range(8)])])
     table = build_table([found], {"coherent": JUDGE}, meta("cringe", columns=columns, paper=None))
-    assert "Preset: tiny. Prompts: chat 20, decode 12; seeds: 1. In brackets: 95 % intervals." in flat(table)
+    assert "Preset: tiny. Prompts: chat 40, decode 32; seeds: 1. In brackets: 95 % intervals." in flat(table)
     # What nobody scored has no number of prompts.
     chat = replace(found, scores=found.scores[found.scores["prompts"] == "chat"])
     table = build_table([chat], {"coherent": JUDGE}, meta("cringe", columns=columns, paper=None))
-    assert "Prompts: chat 20; seeds: 1." in flat(table)
+    assert "Prompts: chat 40; seeds: 1." in flat(table)
 
 
 def test_numbers_of_all_replies_have_no_interval():
@@ -511,7 +534,7 @@ def test_a_model_that_went_astray_still_fits_its_column():
     assert float(next(csv_lines(table, "Perplexity"))["value"]) == pytest.approx(1e30)
 
 
-@pytest.mark.parametrize(("distinct", "marked"), [(9, True), (10, False)])
+@pytest.mark.parametrize(("distinct", "marked"), [(19, True), (20, False)])
 def test_collapse_below_half(distinct, marked):
     table = build(run("cringe", distinct=distinct))
     for key in ("coherent@decode", FLUENT, "coherent_corrected@decode", GUIDE):
@@ -542,7 +565,7 @@ def test_a_weak_judge_marks_its_columns(judge):
     assert "coherent % (weak)" in grids(table)[0]["cringe"]
     assert f"{AND_FLUENT} (weak)" in grids(table)[0]["cringe"]
     assert list(grids(table)[1]["cringe"]) == ["coherent % (weak)", JUDGES[0], "corrected % (weak)", *JUDGES[2:]]
-    assert "- weak judge: not ranked" in table.to_markdown()
+    assert "- weak judge: not ranked" in to_markdown(table)
     assert "It is weak: what it says is not ranked." in flat(table)
 
 
@@ -562,8 +585,11 @@ def test_a_shared_judge_marks_its_columns_and_rows():
     assert "shared judge" in cell(table, "cringe", FLUENT).marks
     assert "shared judge" not in cell(table, "cringe", "f1@chat").marks
     assert "shared judge" in line(table, "cringe")
-    assert "- shared judge: not ranked" in table.to_markdown()
-    assert "shared judge" not in build(run("cringe")).to_markdown()
+    assert "- shared judge: not ranked" in to_markdown(table)
+    assert "shared judge" not in to_markdown(build(run("cringe")))
+    # The guide would say the same once more.
+    assert GUIDE in {entry.key for entry in build(run("cringe")).columns}
+    assert GUIDE not in {entry.key for entry in table.columns}
 
 
 def test_the_judge_is_described_once():
@@ -577,12 +603,50 @@ def test_the_judge_is_described_once():
     assert "(weak)" not in text
 
 
+def test_how_far_the_guide_can_be_believed():
+    guide = JUDGE | {"name": "transformer on own turns", "accuracy": 0.7}
+    said = "transformer on the speaker's earlier turns and the reply; on 400 held-out human replies accuracy 70.0 %"
+    assert f"- Guide, which labels, steers and re-ranks: {said}" in flat(build(run("cringe"), guide=guide))
+    assert "Guide, which" not in flat(build(run("cringe")))
+
+
+def test_a_classifier_is_named_with_what_it_reads_in_words():
+    names = {"name": "small transformer on last turn", "second_name": "linear n-gram model on response"}
+    text = flat(build(run("cringe"), judge=names))
+    assert "Judge of coherent: small transformer on the last turn and the reply; on 400" in text
+    assert "A second opinion (linear n-gram model on the reply alone) has" in text
+    assert "- second judge %: by a linear n-gram model on the reply alone." in text
+
+
+def test_latex_says_nothing_of_columns_that_it_does_not_show():
+    table = build(run("cringe"))
+    assert "- nll/token: of the replies to decode, as are distinct, tokens and what follows them; under" in flat(table)
+    assert "as are distinct" not in to_latex(table, "t")
+
+
+def test_one_prompt_is_one():
+    assert "F1 ×100: on 1 prompt only" in flat(build(run("cringe", n=1), ceiling=gold(n=1)))
+    assert "F1 ×100: on 2 prompts only" in flat(build(run("cringe", n=2), ceiling=gold(n=2)))
+
+
+def test_of_the_paper_only_what_stands_in_the_table_is_explained():
+    text = flat(build(run("cringe")))
+    assert "How sure the paper's value is: (T) " in text or "How sure the paper's value is: (S) " in text
+    letters = set(re.findall(r"\d \(([TSFC])\)", text))
+    assert letters
+    assert {
+        letter for letter in "TSFC" if f"({letter}) " in text.split("How sure the paper's value is: ")[1]
+    } == letters
+    assert "How sure" not in flat(build(run("nobody")))
+    assert "paper: " not in flat(build(run("nobody")))
+
+
 def test_differences_in_the_files():
     shares = {"transformer": 0.45, "cringe": 0.5}
     runs = [run(name, seed=seed, coherent=share) for name, share in shares.items() for seed in (1, 2)]
     table = build(*runs, run("fudge"), seeds=(1, 2))
     grid = grids(table)[3]
-    content = json.loads(table.to_json())["sections"][0]
+    content = json.loads(to_json(table))["sections"][0]
     lines = {entry["row"]: entry for entry in difference_lines(table) if entry["decoding"] == "beam"}
     assert (content["baseline"], content["ranked_by"], content["ranking"]) == ("transformer", AND_FLUENT, FLUENT)
     assert {name: texts["rank"] for name, texts in grid.items()} == {
@@ -610,13 +674,13 @@ def test_differences_in_the_files():
 
 
 def test_without_a_baseline_only_the_ranks_are_shown():
-    shares = {"director": 0.25, "cringe": 0.5}
+    shares = {"director": 0.4, "cringe": 0.5}
     runs = [run(name, seed=seed, coherent=share) for name, share in shares.items() for seed in (1, 2)]
     table = build(*runs, run("fudge"), seeds=(1, 2))
     ranks = {"director": "2 (tie)", "cringe": "1", "fudge": "–"}
     assert grids(table)[3] == {name: {f"rank by {AND_FLUENT}": rank} for name, rank in ranks.items()}
-    assert json.loads(table.to_json())["sections"][0]["baseline"] == ""
-    assert "no baseline" not in table.to_markdown() + table.to_csv() + table.to_json()
+    assert json.loads(to_json(table))["sections"][0]["baseline"] == ""
+    assert "no baseline" not in to_markdown(table) + to_csv(table) + to_json(table)
     for written in difference_lines(table):
         assert not any(written[key] for key in ("baseline", "value", "low", "high", "p", "p_holm"))
         assert written["column"] == AND_FLUENT
@@ -627,7 +691,7 @@ def test_without_a_baseline_only_the_ranks_are_shown():
 def test_every_line_of_the_csv_has_every_field():
     spent = {"updates": 5}
     table = build(run("transformer", ledger=spent), run("cringe", ledger=spent), synthetic=True)
-    head, *lines = list(csv.reader(io.StringIO(table.to_csv())))
+    head, *lines = list(csv.reader(io.StringIO(to_csv(table))))
     assert ",".join(head) == CSV_HEADER
     assert {entry[0] for entry in lines} == {"scores", "differences", "ledger"}
     assert {len(entry) for entry in lines} == {len(head)}
@@ -638,10 +702,10 @@ def test_every_line_of_the_csv_has_every_field():
 
 def test_generated_data_are_said_aloud():
     table = build(run("cringe"), synthetic=True)
-    assert table.to_markdown().startswith("## contradiction avoidance (generated data)\n")
-    assert json.loads(table.to_json())["synthetic"] is True
-    assert {entry["generated_data"] for entry in csv.DictReader(io.StringIO(table.to_csv()))} == {"true"}
-    assert "generated data" not in build(run("cringe")).to_markdown()
+    assert to_markdown(table).startswith("## contradiction avoidance (generated data)\n")
+    assert json.loads(to_json(table))["synthetic"] is True
+    assert {entry["generated_data"] for entry in csv.DictReader(io.StringIO(to_csv(table)))} == {"true"}
+    assert "generated data" not in to_markdown(build(run("cringe")))
 
 
 def test_ledgers_without_what_varies():
@@ -653,16 +717,16 @@ def test_ledgers_without_what_varies():
     }
     runs = [run("cringe", ledger=spent), run("cringe", seed=2, ledger=spent | {"updates": 12001}), run("fudge")]
     table = build(*runs, seeds=(1, 2))
-    text = table.to_markdown()
+    text = to_markdown(table)
     assert "| updates                 | 12,000–12,001 |   n/a |" in text
     assert text.index("updates") < text.index("target tokens, negative") < text.index("auxiliary, updates")
-    assert not any("seconds" in output for output in (text, table.to_csv(), table.to_json()))
+    assert not any("seconds" in output for output in (text, to_csv(table), to_json(table)))
 
 
 def test_what_a_method_did_not_spend_is_a_dash_and_a_method_without_ledger_has_no_data():
     spent = {"updates": 5, "auxiliary": {"updates": 3}}
     table = build(run("cringe", ledger=spent), run("fudge", ledger={"updates": 5}), run("pacer"))
-    text = table.to_markdown()
+    text = to_markdown(table)
     assert "| updates            |      5 |     5 |   n/a |" in text
     assert "| auxiliary, updates |      3 |     – |   n/a |" in text
 
@@ -675,10 +739,29 @@ def test_training_comes_before_decoding_and_nothing_spent_has_no_line():
     assert quantities == ["training, updates", "training, examples", "generation beam, generated tokens"]
 
 
+def test_the_trials_of_a_sweep_stand_in_the_ledger():
+    spent = {"training": {"updates": 40, "seconds": 3.5}}
+    tried = {"cringe": [spent, spent, {"training": {"updates": 30}}], "fudge": [spent, {}]}
+    table = build(
+        run("transformer", ledger=spent), run("cringe", ledger=spent), run("fudge", ledger=spent), trials=tried
+    )
+    rows = {(entry.quantity, entry.name): entry.high for entry in table.ledger if entry.quantity.startswith("sweep")}
+    assert rows == {
+        ("sweep, trials", "transformer"): None,
+        ("sweep, trials", "cringe"): 3,
+        ("sweep, trials", "fudge"): 2,
+        ("sweep, updates", "transformer"): None,
+        ("sweep, updates", "cringe"): 110,
+        ("sweep, updates", "fudge"): None,  # one trial is not there any more
+    }
+    assert re.search(r"\| sweep, updates +\| +– \| +110 \| +– \|", to_markdown(table))
+    assert "sweep" not in to_markdown(build(run("cringe", ledger=spent)))
+
+
 def test_a_ledger_has_whole_numbers_however_large():
     table = build(run("cringe", ledger={"target_tokens": 12_345_678_901}))
-    assert "12,345,678,901" in table.to_markdown()
-    assert ",target tokens,12345678901,12345678901,12345678901," in table.to_csv()
+    assert "12,345,678,901" in to_markdown(table)
+    assert ",target tokens,12345678901,12345678901,12345678901," in to_csv(table)
 
 
 def test_text_stays_in_its_cell():
@@ -692,7 +775,7 @@ def test_text_stays_in_its_cell():
         notes=("<img> | note",),
         preset="tiny with a|b",
     )
-    text = table.to_markdown()
+    text = to_markdown(table)
     assert text.startswith("## t\\|itle # no\n")
     assert "| a\\|b \\<script\\>\\*x\\* |" in text
     for raw in ("<script>", "<b>", "<i>", "<img>", "`bag`", "\n# beams"):
@@ -702,7 +785,7 @@ def test_text_stays_in_its_cell():
     # As many cells in each line as the grid has columns.
     assert all(len(texts) == len(grid["gold"]) for grid in grids(table)[:3] for texts in grid.values())
     assert [entry["row"] for entry in csv_lines(table, "F1 ×100")] == ["transformer", name, "gold"]
-    assert json.loads(table.to_json())["sections"][0]["rows"][1]["name"] == name
+    assert json.loads(to_json(table))["sections"][0]["rows"][1]["name"] == name
 
 
 def refuse(constant):
@@ -712,11 +795,11 @@ def refuse(constant):
 def test_files_agree_and_are_finite():
     runs = [run("transformer"), run("cringe", seed=2), run("fudge", distinct=2), run("lost", n=1, perplexity=1e300)]
     table = build(*runs, run("cringe"), seeds=(1, 2), expected=dict.fromkeys(("transformer", "nobody"), "method"))
-    content = json.loads(table.to_json(), parse_constant=refuse)
+    content = json.loads(to_json(table), parse_constant=refuse)
     assert (content["schema"], content["version"]) == ("cringe.table", 2)
     assert list(content) == sorted(content)
     assert content["marks"] == EXPLAINED
-    lines = list(csv.DictReader(io.StringIO(table.to_csv())))
+    lines = list(csv.DictReader(io.StringIO(to_csv(table))))
     assert all(value.casefold() not in ("nan", "inf", "-inf", "none") for entry in lines for value in entry.values())
     written = {
         (entry["decoding"], entry["row"], entry["column"]): entry for entry in lines if entry["table"] == "scores"
@@ -750,7 +833,7 @@ def test_files_agree_and_are_finite():
 def test_the_first_column_gives_the_replies_where_no_judge_is():
     table = build_table([run("cringe"), run("transformer"), gold()], {}, meta("cringe", columns=F1, paper=None))
     assert "of the replies to chat" in flat(table)
-    assert "paper" not in table.to_markdown()
+    assert "paper" not in to_markdown(table)
     assert (table.sections[0].ranked_by, table.sections[0].ranking) == ("F1 ×100", "f1@chat")
     assert not any(entry.judged for entry in table.columns)
     # What human replies are like is said all the same, and who is unlike them.
@@ -793,7 +876,7 @@ def test_an_average_over_sets_is_weighted_by_their_size():
     assert row(table, "cringe").cells[2].n == 2 * N
     uncounted = build_table([found], {}, meta("cringe", task="fits", columns=columns, paper=None))
     assert row(uncounted, "cringe").cells[2].value == pytest.approx(40.0)
-    assert "Prompts: chat 20, decode 20, average 40; seeds: 1." in flat(table)
+    assert "Prompts: chat 40, decode 40, average 80; seeds: 1." in flat(table)
 
 
 def test_an_average_ranks_before_the_first_column():
@@ -821,10 +904,10 @@ def test_a_judged_average_is_refused():
 def test_the_main_grid_fits_a_terminal():
     names = ("transformer", "unlikelihood", "cringe_single")
     table = build(*(run(name, seed=seed) for name in names for seed in (1, 2)), seeds=(1, 2))
-    main = [part for part in table.to_markdown().split("\n\n") if part.startswith("|") and "marks" in part]
+    main = [part for part in to_markdown(table).split("\n\n") if part.startswith("|") and "marks" in part]
     assert len(main) == 2
     assert max(len(text) for part in main for text in part.splitlines()) <= 160
-    prose = [text for text in table.to_markdown().splitlines() if not text.startswith("|")]
+    prose = [text for text in to_markdown(table).splitlines() if not text.startswith("|")]
     assert max(map(len, prose)) <= 120
 
 
