@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from benchmarks import measures
 from benchmarks.gate import LEAST_MARGIN, Check
@@ -11,7 +13,7 @@ from benchmarks.reference import surroundings, unlike
 from benchmarks.table_inputs import ANY_DECODING, RunScores
 from benchmarks.table_model import COLLAPSED, MODELS, ONE_SEED, UNLIKE_HUMAN, Cell, Row, Section, TableColumn
 from benchmarks.tables import prepare
-from evaluators.contrast import Contrast, Prompts, Sample, contrast
+from evaluators.contrast import Contrast, Prompts, Sample, contrast, seeds_contrast
 from evaluators.diversity import distinct_share
 from evaluators.metrics import METRICS
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from benchmarks.rebuild import Built
     from evaluators.spread import Array
 
+SAME = 1e-4
+"""Scores that differ by less are those of one model, rounded."""
 DOUBTS = {"nll": UNLIKE_HUMAN, "distinct": COLLAPSED}
 """Columns that are neither good nor bad by themselves, and the mark that follows from each."""
 
@@ -80,6 +84,7 @@ def compare_tables(name: str, old: Built, new: Built) -> Compared:
             samples += [scores for _, scores in made]
             if missing:
                 problems.append(f"{row.name}, {section.decoding}: NEW has no {', '.join(missing)}")
+    checks = list(_once(checks))
     weak = {column.key for column in old.table.columns if column.weak}
     problems += [
         f"NEW's judge of {column.title} is weak"
@@ -87,7 +92,34 @@ def compare_tables(name: str, old: Built, new: Built) -> Compared:
         if column.weak and column.group == "scores" and column.key not in weak
     ]
     notes = list(_notes(before, after))
+    seeds = {frozenset(run.seed for runs in side.runs.values() for run in runs) for side in (before, after)}
+    if len(seeds) > 1:
+        backbones = {row.name for section in old.table.sections for row in section.rows if row.kind == "backbone"}
+        if _same_start([pair for check, pair in zip(checks, samples, strict=True) if check.row in backbones]):
+            checks = [
+                check._replace(by_seeds=seeds_contrast(*pair)) for check, pair in zip(checks, samples, strict=True)
+            ]
+        else:
+            notes.append(
+                "The backbone is not the same on both sides, which no seed covers: p (Holm) is of differences on other "
+                "prompts, too. Is this the processor, and are these the packages, that OLD was made with?"
+            )
     return Compared(name, before, after, notes, unlike(old, new), problems, checks, samples)
+
+
+def _once(checks: Iterable[Check]) -> Iterator[Check]:
+    """What is measured on gold replies is the same however a model decodes: it is gated once."""
+    seen = set()
+    for check in checks:
+        again = of_gold(check.key) and (check.row, check.key) in seen
+        seen.add((check.row, check.key))
+        yield check._replace(gated=check.gated and not again)
+
+
+def of_gold(key: str) -> bool:
+    """Is the column of this key measured on gold replies, whatever the model replies?"""
+    metric = METRICS.get(key.split("@")[0])
+    return metric is not None and metric.of_gold
 
 
 def _absent_seeds(side: Side) -> Iterator[str]:
@@ -153,6 +185,21 @@ def _check(
         newly=mark in new[0].marks and mark not in old[0].marks,
         least=LEAST_MARGIN / 100 if column.key == "nll" else LEAST_MARGIN,
     )
+
+
+def _same_start(backbones: Sequence[tuple[Sample, Sample]]) -> bool:
+    """Did both sides' methods start from the same weights, as far as new and old scores of the backbone tell?
+
+    Asked of those that no seed changes, such as a beam's; what is recorded has six digits.
+    """
+    found = []
+    for new, old in backbones:
+        if any(one.values.shape[1] != other.values.shape[1] for one, other in zip(new.sets, old.sets, strict=True)):
+            return False
+        for one, other in zip(new.sets, old.sets, strict=True):
+            if np.ptp(other.values, axis=0).max() < SAME:
+                found.append(float(np.abs(one.values - other.values[:1]).max()) < SAME)
+    return bool(found) and all(found)
 
 
 def _sample(side: Side, row: str, decoding: str, key: str) -> Sample | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import measures
+from benchmarks.compare_checks import of_gold
 from benchmarks.errors import clip
 from benchmarks.reference import short_hash
 from benchmarks.table_text import escape, number
@@ -46,6 +47,8 @@ def changed_most(one: Compared, count: int, *, text: bool) -> Iterator[str]:
     if not count or not (before.there or after.there):
         return
     for key, column in {check.key: check.column for check in one.checks}.items():
+        if of_gold(key):
+            continue
         changes = _largest(one, key, count)
         lines = [f"Changed most in {escape(column)}, a prompt once:"]
         for change in changes:

@@ -32,10 +32,13 @@ def paragraphs(one: Compared, verdicts: Sequence[Verdict]) -> Iterator[str]:
         pairs = zip(one.checks, verdicts, strict=True)
         yield grid(header, [_line(check, said) for check, said in pairs if check.decoding == decoding])
     tested = sum(said.p_holm is not None for said in verdicts)
+    asked = "of no difference, two-sided"
+    if any(check.by_seeds is not None for check in one.checks):
+        asked = "of no loss on these very prompts, one-sided, where seeds alone may differ"
     yield "\n".join(
         [
             "- In brackets: 95 % intervals. Of a perplexity the difference is that of 100 · its logarithm.",
-            f"- p (Holm): adjusted for all gated cells, of which this table has {tested}.",
+            f"- p (Holm): {asked}; adjusted for all gated cells, of which this table has {tested}.",
             "- Not gated, and without it: rows that are no methods, and numbers that OLD marks.",
             "- margin: what a loss must exceed: twice the deviation between OLD's seeds, and 2 points.",
             "- nll/token and distinct %: fail only where the row becomes marked by them.",

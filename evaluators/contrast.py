@@ -113,6 +113,21 @@ def contrast(new: Sample, old: Sample, *, proportion: bool) -> Contrast:
     return Contrast(found.mean, found.low, found.high, found.p, found.n, True, True, one_seed)
 
 
+def seeds_contrast(new: Sample, old: Sample) -> Contrast:
+    """The difference of two sides on these very prompts: could other seeds of the same code have made it?
+
+    Where nothing has changed, sides that answer the same prompts differ by their seeds alone, and the seeds' means are
+    two samples of one distribution. So their two-sample t test has S₁ + S₂ − 2 degrees of freedom and no part of
+    dialogues; its interval is no claim about other prompts. `contrast` holds for those, and a loss that is not the same
+    in every dialogue is harder to tell there.
+    """
+    return _of_numbers(_means(new), _means(old), paired=set(new.seeds) == set(old.seeds))
+
+
+def _means(side: Sample) -> Sample:
+    return Sample(side.seeds, numbers=tuple(side.seed_means))
+
+
 def _of_samples(
     ours: Sequence[Prompts],
     theirs: Sequence[Prompts],

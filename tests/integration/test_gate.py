@@ -28,6 +28,7 @@ from benchmarks.tasks import registry as tasks
 
 METHODS = ("transformer", "unlikelihood", "cringe_single", "cringe")
 FEW = ("transformer", "cringe_single", "cringe")
+TRAINED = ("backbone", *METHODS)
 N = 80
 JUDGE = {
     "name": "small judge",
@@ -75,6 +76,7 @@ def fake_runs(
     replies: int | None = None,
     n: int = N,
     salt: str = "",
+    nucleus: bool = False,
 ) -> Path:
     """Lay down a finished run; the table's folder.
 
@@ -86,8 +88,10 @@ def fake_runs(
         replies: of the method that is shifted, how many are different; None: all.
         n: prompts of each set.
         salt: in the prompts' names.
+        nucleus: is that a second decoding?
     """
-    settings = [f"prompts={n}", "decoding.nucleus=null", "cringe.decoding=beam", "cringe_extra.decoding=beam"]
+    settings = [f"prompts={n}", "cringe.decoding=beam", "cringe_extra.decoding=beam"]
+    settings += [] if nucleus else ["decoding.nucleus=null"]
     config = resolve(task="decode", method_names=names, seeds=seeds, overrides=settings)
     task = tasks.load("decode")
     plan = make_plan(config, sources=task.sources, fingerprint=None, device="cpu")
@@ -105,8 +109,10 @@ def fake_runs(
 def fill(folder: Path, row: Row, decodings: list[str], shift: float, replies: int | None, n: int, salt: str) -> None:
     """What a stage of scores writes."""
     trained = row.kind in ("backbone", "method")
+    seed = row.seed if row.kind == "method" else 0
     parts = [
-        part(row.name if trained else name, row.seed, decoding, prompts, shift, replies, n, salt)
+        # The backbone is one model whatever the seed.
+        part(row.name if trained else name, seed, decoding, prompts, shift, replies, n, salt)
         | {"row": "" if trained else name}
         for name in ([row.name] if trained else ["constant", "random", "gold"])
         for decoding in (decodings if trained else ["*"])
@@ -148,6 +154,7 @@ def part(
         "gold_tokens": tokens,
         "f1": own.beta(2, 5, n) / (1 + np.exp(-odds - 2)) if prompts == "convai2" else np.nan,
         "coherent": verdicts if prompts == "decode" else np.nan,
+        "preference": own.normal(0.6 + shift / 30, 0.3, n) if prompts == "decode" and name in TRAINED else np.nan,
     }
 
 
@@ -229,6 +236,32 @@ def test_a_collapsed_method_fails(reference: Path, tmp_path: Path) -> None:
     assert "decode-tiny-synthetic: transformer, beam, distinct %: 100.0 → 3.8, collapsed" in failures(done)
 
 
+def test_where_the_backbone_moved_seeds_are_not_all_that_differs(reference: Path, good: Path, tmp_path: Path) -> None:
+    """Then p is that of the intervals, which are of other prompts too; it is larger, and the table says why."""
+    fake_runs(tmp_path / "moved", [5], shifts={"backbone": 0.3, "cringe": -0.8})
+    fake_runs(tmp_path / "same", [5], shifts={"cringe": -0.8})
+    cells = []
+    for name in ("moved", "same"):
+        done = compare(reference, tmp_path / name, "--gate", "--samples", "0", "--json", tmp_path / "out.json")
+        assert ("The backbone is not the same on both sides" in done.out) == (name == "moved")
+        assert ("one-sided" in done.out) == (name == "same")
+        (table,) = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["tables"]
+        cells.append({(c["decoding"], c["row"], c["column"]): c["p_holm"] for c in table["cells"] if c["gated"]})
+    key = ("beam", "cringe", "Coherent (DECODE) %")
+    assert cells[1][key] < cells[0][key]
+    assert compare(reference, good).out.count("The backbone is not the same") == 0
+
+
+def test_what_does_not_depend_on_the_decoding_is_gated_once(tmp_path: Path) -> None:
+    """Good over bad is of gold replies: it stands under both decodings, and is one test."""
+    fake_runs(tmp_path / "old", range(3), nucleus=True)
+    fake_runs(tmp_path / "new", [5], nucleus=True)
+    compare(tmp_path / "old", tmp_path / "new", "--gate", "--samples", "0", "--json", tmp_path / "out.json")
+    (table,) = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["tables"]
+    found = [c for c in table["cells"] if c["column"].startswith("Good over bad") and c["row"] == "cringe"]
+    assert [(c["decoding"], c["gated"]) for c in found] == [("beam", True), ("nucleus", False)]
+
+
 def test_a_missing_method_fails(reference: Path, tmp_path: Path) -> None:
     fake_runs(tmp_path, [5], names=FEW[:2])
     done = compare(reference, tmp_path, "--gate", "--samples", "0")
@@ -260,7 +293,7 @@ def test_the_same_seeds_are_paired(reference: Path, old: Path) -> None:
     assert (done.code, last(done)) == (0, "gate: passed")
     assert "Seeds 0, 1, 2, 3, 4 on both sides: paired by seed and prompt." in done.out
     values = [line.split("|")[5].strip() for line in done.out.splitlines() if line.startswith("| cringe ")]
-    assert len(values) == 5
+    assert len(values) == 6
     assert all(value.startswith(("0.0 ", "0.00 ")) or value == "0.0" for value in values)
 
 
@@ -432,7 +465,7 @@ def test_json_holds_all_numbers_and_no_replies(reference: Path, good: Path, tmp_
     content = json.loads(texts[0][1])
     assert content["gate"] == {"failures": [], "passed": True}
     cells = content["tables"][0]["cells"]
-    assert len(cells) == 5 * (1 + len(FEW))
+    assert len(cells) == 6 * (1 + len(FEW))
     assert {"p_holm", "difference", "low", "high", "margin", "verdict", "old", "new"} <= cells[0].keys()
     assert "hello" not in texts[0][1]
 

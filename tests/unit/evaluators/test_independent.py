@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from evaluators.contrast import Prompts, Sample, contrast
+from evaluators.contrast import Prompts, Sample, contrast, seeds_contrast
 from evaluators.independent import two_sample_parts
 from evaluators.limits import p_value
 from evaluators.paired import paired_difference
@@ -212,3 +212,17 @@ def test_false_positives_where_sides_differ_on_single_dialogues(seeds):
     """Equally good over all dialogues, not on each of them."""
     parts = equally_good(0.6, seeds, 250, 0.5 if seeds != (1, 1) else 0.0, 2000, own_dialogues=1.0)
     assert 0.035 <= np.mean(p_value(parts) < 0.05) <= 0.065
+
+
+def test_on_these_very_prompts_the_seeds_alone_decide() -> None:
+    """`seeds_contrast` is the t test of the seeds' means, however much the dialogues differ."""
+    rng = np.random.default_rng(3)
+    hard = rng.normal(0, 5, N)
+    old, new = (hard + rng.normal(0, 1, (count, 1)) for count in (5, 2))
+    found = seeds_contrast(sample(new, [7, 8]), sample(old))
+    expected = stats.ttest_ind(new.mean(axis=1), old.mean(axis=1))
+    assert (found.mean, found.p) == (pytest.approx(new.mean() - old.mean()), pytest.approx(expected.pvalue))
+    assert found.p is not None
+    uneven = sample(old + rng.normal(0, 5, N), range(5))
+    wide = contrast(sample(new, [7, 8]), uneven, proportion=False)
+    assert seeds_contrast(sample(new, [7, 8]), uneven).p <= wide.p
