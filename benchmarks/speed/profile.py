@@ -176,7 +176,7 @@ def _parts_of_decoding(backbone: Backbone) -> list[Watched]:
         Watched(backbone.model.get_encoder(), "forward", "encoder"),
         Watched(backbone.model, "forward", "model"),
         *(Watched(block, "__call__", "blocks") for block in (RepeatBlock, ContextBlock, EndBlock)),
-        Watched(FudgeProcessor, "__call__", "guide"),
+        *(Watched(FudgeProcessor, name, "guide") for name in ("__call__", "shortlist")),
         Watched(Classifier, "probabilities", "guide"),
         Watched(BeamState, "extend", "top-k"),
         *(Watched(BeamTree, name, "cache") for name in ("advance", "keep")),
