@@ -100,7 +100,9 @@ def _adjusted(checks: Sequence[Check], values: Sequence[float | None]) -> dict[i
 
 
 def _verdict(check: Check, loss: float | None, difference: float) -> Verdict:
-    if loss is not None and loss < ALPHA and check.loss > 0:
-        return Verdict(loss, "fails" if check.loss > check.margin else "worse")
+    if loss is not None and loss < ALPHA and check.loss > check.margin:
+        return Verdict(loss, "fails")
+    if loss is not None and loss < ALPHA and check.better and check.loss > 0:
+        return Verdict(loss, "worse")
     gain = check.better * check.found.mean
     return Verdict(loss, "" if difference >= ALPHA or gain < 0 else "better" if gain > 0 else "differs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cringe.losses import largest
@@ -77,11 +78,15 @@ class BeamState:
         Returns:
             Which of the B prompts are not done, rising; none if the replies have become too long.
         """
+        if tokens is not None:
+            # Each beam offers as many as are kept of it; what a shorter list rules out stands in for what it lacks.
+            lacking = (0, max(0, self._candidates // self._beams - tokens.shape[1]))
+            log_p, tokens = F.pad(log_p, lacking, value=-torch.inf), F.pad(tokens, lacking)
         totals = (log_p.unflatten(0, self.scores.shape) + self.scores[..., None]).flatten(1)
         scores, places = largest(totals, self._candidates)
         parents, found = places // log_p.shape[1], places % log_p.shape[1]
         if tokens is not None:
-            found = tokens.view_as(totals).gather(1, places)
+            found = tokens.reshape(totals.shape).gather(1, places)
         ids = _pick(self._ids, parents)
         ids[:, :, self._length] = found
         self._length += 1

@@ -87,8 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     wanted = _wanted(options.only)
-    if options.threads < 1:
-        raise UsageError(f"--threads: must be 1 or more (found {options.threads})")
+    cores = os.cpu_count() or 1
+    if not 1 <= options.threads <= cores:
+        raise UsageError(f"--threads: must be 1 to {cores}, the cores of this machine (found {options.threads})")
+    if options.profile and (options.only or options.out):
+        raise UsageError("--profile: prints the profile of all methods; it takes neither --only nor --out")
+    if options.out is not None:
+        _make_room(options.out)  # before minutes are spent on what goes there
     # Read when OpenMP starts; stages of the grid that wait must not keep a core from those that work.
     os.environ |= {"OMP_NUM_THREADS": str(options.threads), "OMP_WAIT_POLICY": "PASSIVE"}
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -117,10 +122,21 @@ def _run(options: argparse.Namespace) -> int:
 def _wanted(only: Sequence[str] | None) -> list[str]:
     """The measures to take, in their order."""
     names = [part for word in only or MEASURES for part in word.split(",") if part]
+    if not names:
+        raise UsageError(f"--only: names no measure; known: {', '.join(MEASURES)}")
     for name in names:
         if name not in MEASURES:
             raise UsageError(f"--only: no measure '{name}'; {did_you_mean(name, MEASURES)}")
     return [name for name in MEASURES if name in names]
+
+
+def _make_room(out: Path) -> None:
+    """See that a file can be written, as far as that shows beforehand."""
+    if out.is_dir():
+        raise UsageError(f"--out: {out} is a folder; name a file in it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise UsageError(f"--out: {out} cannot be written to")
 
 
 def _setting(options: argparse.Namespace) -> Setting:

@@ -91,10 +91,13 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
+OF_GOLD = ("gold_nll", "gold_tokens", "preference")
+
+
 def scores(path: Path) -> list[dict[str, str]]:
     """Of each reply, in an order that does not depend on the run; without what needs the model itself."""
     with (path / "scores.csv").open(encoding="utf-8", newline="") as file:
-        rows = [{name: value for name, value in row.items() if "gold" not in name} for row in csv.DictReader(file)]
+        rows = [{name: value for name, value in row.items() if name not in OF_GOLD} for row in csv.DictReader(file)]
     return sorted(rows, key=lambda row: (row["decoding"], row["prompts"], row["uid"]))
 
 

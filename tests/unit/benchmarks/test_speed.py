@@ -330,7 +330,11 @@ def test_profile() -> None:
     ("arguments", "said"),
     [
         (["--only", "los"], "no measure 'los'; did you mean 'loss'"),
-        (["--threads", "0"], "--threads: must be 1 or more (found 0)"),
+        (["--only", ","], "--only: names no measure"),
+        (["--only", "gpu", "--out", "."], "--out: . is a folder"),
+        (["--profile", "--only", "gpu"], "it takes neither --only nor --out"),
+        (["--threads", "0"], "--threads: must be 1 to"),
+        (["--threads", "99999"], "the cores of this machine (found 99999)"),
         (["--against", "parlai", "--only", "beam"], "next step: run `tox -e oracle --notest`"),
     ],
 )

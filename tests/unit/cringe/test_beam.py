@@ -373,6 +373,31 @@ def test_replies_are_those_of_transformers(
     assert found == expected
 
 
+@pytest.mark.parametrize("top", [1, 2, 10_000])
+@pytest.mark.parametrize("end", [None, [2, 9]])
+def test_lists_of_any_length(
+    top: int,
+    end: list[int] | None,
+    make_backbone: MakeBackbone,
+    make_example: MakeExample,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One token a beam is fewer than a search keeps of it; more than the vocabulary is all of it."""
+    backbone = make_backbone(seed=3)
+    sharpen(backbone)
+    if end is not None:
+        backbone.model.generation_config.eos_token_id = end
+    with torch_seed(0, "guide"):
+        spec = PrefixGuideSpec(width=16, heads=2, feedforward=16)
+        model = _build(spec, len(backbone.tokenizer), backbone.pad)
+    guide = PrefixGuide(model, spec, pad=backbone.pad, start=backbone.tokenizer.bos_token_id)
+    examples = [make_example(str(index), "x", "positive", "do you like it ?") for index in range(3)]
+    decoding = DecodingSpec(strategy="beam", beams=4, min_new_tokens=2, max_new_tokens=12)
+    found = generate(backbone, examples, decoding, seed=0, steering=Fudge(guide, weight=3.0, top=top))
+    monkeypatch.setattr("cringe.generation.supports", lambda model: False)
+    assert found == generate(backbone, examples, decoding, seed=0, steering=Fudge(guide, weight=3.0, top=top))
+
+
 def test_what_is_not_supported_is_left_to_transformers(
     make_backbone: MakeBackbone, make_example: MakeExample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
