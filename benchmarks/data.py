@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks.ending import exit_code
 from benchmarks.errors import DataError, UsageError, UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -70,20 +71,14 @@ def _seed(word: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
+    return exit_code(lambda: _carry_out(options))
+
+
+def _carry_out(options: argparse.Namespace) -> int:
     commands = {"status": _status, "fetch": _fetch, "verify": _verify, "synthesize": _synthesize}
-    try:
-        code = commands[options.command](_asked(options), options)
-        sys.stdout.flush()  # here, where a broken pipe is caught
-        return code
-    except UserError as error:
-        _complain(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    code = commands[options.command](_asked(options), options)
+    sys.stdout.flush()  # here, where a broken pipe is caught
+    return code
 
 
 def _complain(error: UserError) -> None:

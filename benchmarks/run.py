@@ -20,6 +20,7 @@ from benchmarks.carry_out import (
     require_whole_shares,
     writing_to,
 )
+from benchmarks.ending import exit_code
 from benchmarks.errors import UsageError, UserError
 from benchmarks.tasks.registry import OWN_DATA
 
@@ -110,19 +111,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
-    try:
-        if options.list:
-            return _list()
-        return _run(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    return exit_code(_list if options.list else partial(_run, options))
 
 
 def _list() -> int:

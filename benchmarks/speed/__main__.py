@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.errors import UsageError, UserError, did_you_mean
+from benchmarks.ending import exit_code
+from benchmarks.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from benchmarks.speed.rows import Row
@@ -70,16 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
-        return _run(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; nothing is kept", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return exit_code(partial(_run, options), interrupted="interrupted; nothing is kept")
     except OSError as error:
         print(f"error: cannot read or write: {error.strerror or error} ({error.filename})", file=sys.stderr)
         return 1
