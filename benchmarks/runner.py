@@ -335,6 +335,7 @@ def _work(job: Job) -> str | None:
     """Do a stage, in a worker. Returns None, or the traceback of what went wrong."""
     from importlib import import_module
 
+    from benchmarks.environment import environment
     from benchmarks.stages.context import Context, write_json
 
     results = Path(job.results)
@@ -355,7 +356,7 @@ def _work(job: Job) -> str | None:
         )
         import_module(f"benchmarks.stages.{job.kind}").run(job.settings, context)
         write_json(scratch / "spec.json", {"label": job.label, "key": job.key, **job.identity})
-        write_json(scratch / "environment.json", _environment(job.device))
+        write_json(scratch / "environment.json", environment(job.device))
         _publish(scratch, results / job.folder)
         resume.unlink(missing_ok=True)
     except Exception:  # noqa: BLE001 - whatever it is, it is this stage's alone, and it is told
@@ -420,30 +421,3 @@ def _process(number: int) -> str:
     except OSError:
         return str(number) if number == os.getpid() or not Path("/proc/self").exists() else ""
     return "" if state[0] in "ZX" else f"{number}-{state[19]}"
-
-
-def _environment(device: str) -> dict[str, Any]:
-    """The machine and the packages that a stage ran on; not a part of the key, but for what `Stage.identity` names."""
-    import platform
-    from importlib.metadata import distributions
-
-    import torch
-
-    packages = {item.metadata["Name"]: item.version for item in distributions() if item.metadata["Name"]}
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "packages": dict(sorted(packages.items())),
-    }
-
-
-def _processor() -> str:
-    """Name of the processor, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return "unknown"
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")

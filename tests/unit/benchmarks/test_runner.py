@@ -180,7 +180,7 @@ def test_a_finished_directory_holds_everything_and_the_hash_of_every_file(tmp_pa
     assert (spec["label"], spec["key"]) == ("first", first.key)
     assert {name: spec[name] for name in first.identity} == first.identity
     environment = json.loads((folder / "environment.json").read_text())
-    assert {"python", "platform", "processor", "device", "threads", "packages"} == set(environment)
+    assert {"python", "platform", "processor", "device", "threads", "commit", "packages"} == set(environment)
     assert not list((tmp_path / "results" / SCRATCH).iterdir())
 
 
