@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchmarks import measures
 from benchmarks.compare_checks import of_gold
 from benchmarks.errors import clip
-from benchmarks.reference import short_hash
 from benchmarks.table_text import escape, number
+from benchmarks.textless import short_hash
 from evaluators.metrics import METRICS
 
 if TYPE_CHECKING:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.errors import DataError, UsageError
 from benchmarks.rebuild import TABLES, Built, rebuild
 from benchmarks.table_inputs import RunScores
+from benchmarks.textless import RECORDED, hashed
 
-RECORDED = "recorded"
-"""Entry of a manifest: versions of the packages and kind of device of the runs; only references have it."""
-HASHED = ("uid", "group", "reply_id")
-"""Columns that a reference holds as hashes."""
-DIGITS = 12
-"""Hexadecimal ones, of a hash."""
 _OWN = frozenset({"seeds", "methods", "settings", "changes", "preset", "task", "sweeps"})
 """Settings that may differ, or that are compared in another way."""
 
@@ -52,23 +45,12 @@ def load(folder: Path, warn: Callable[[str], None]) -> list[Built]:
     found = rebuild(folder, warn)
     if not found:
         raise DataError("holds no table that can be read", path=folder, hint="run the command that made it again")
-    return [built._replace(inputs=built.inputs._replace(runs=_hashed(built))) for built in found]
+    return [built._replace(inputs=built.inputs._replace(runs=_final(built))) for built in found]
 
 
-def _hashed(built: Built) -> list[RunScores]:
-    """The runs of the table's rows; those of a reference are hashed already."""
-    runs = [run for run in built.inputs.runs if run.round is None]
-    if RECORDED in built.manifest:
-        return runs
-    return [
-        replace(run, scores=run.scores.assign(**{name: run.scores[name].map(short_hash) for name in HASHED}))
-        for run in runs
-    ]
-
-
-def short_hash(text: object) -> str:
-    """The beginning of the SHA-256 of a name."""
-    return hashlib.sha256(str(text).encode()).hexdigest()[:DIGITS]
+def _final(built: Built) -> list[RunScores]:
+    """The runs of the table's rows, hashed."""
+    return [run for run in hashed(built) if run.round is None]
 
 
 def match(old: Sequence[Built], new: Sequence[Built], warn: Callable[[str], None]) -> Match:

@@ -14,6 +14,7 @@ from benchmarks.plan import Plan
 from benchmarks.rebuild import TABLES, Built, rebuild, safe_name
 from benchmarks.table_text import files
 from benchmarks.tables import Table, build_table
+from benchmarks.textless import RECORDED
 
 EXAMPLES = """\
 examples:
@@ -21,6 +22,8 @@ examples:
       every table of a results folder: Markdown, CSV, JSON, LaTeX, plots, costs, and a page to read it all in
   python -m benchmarks.report results/runs/tables/decode-tiny-synthetic-0123456789ab --out report --no-text
       one table, its page without the texts of data and models
+  python -m benchmarks.report results/published/cpu
+      what was published, again from its stored scores: results/published/cpu/report, byte for byte
 
 exit codes: 0 done, 1 nothing could be made, 2 wrong usage
 """
@@ -58,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", metavar="RUNS", help="a results folder, or the folder of one of its tables")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the report goes, a folder for each table")
+    parser.add_argument(
+        "--out", metavar="DIR", help="where the report goes, a folder for each table (default: RUNS/report)"
+    )
     parser.add_argument(
         "--no-text", action="store_true", help="leave the texts of data and models out of the page, for publishing it"
     )
@@ -68,12 +73,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
-    out = Path(options.out)
+    out = Path(options.runs, "report") if options.out is None else Path(options.out)
     try:
         built = rebuild(Path(options.runs), _warn)
         if not built:
             raise UserError(f"{options.runs}: no table could be made again; the reasons are above")
-        report(built, out, text=not options.no_text)
+        report(built, out, text=not options.no_text and not any(RECORDED in entry.manifest for entry in built))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -105,7 +110,7 @@ def report(built: Sequence[Built], out: Path, *, text: bool) -> None:
             _warn(f"{entry.name}: without plots: {error}")
             plots = []
         drawn[entry.name] = [(plot.title, plot.svg) for plot in plots]
-        _write(out / entry.name, _files(entry) | {f"{plot.name}.svg": plot.svg for plot in plots})
+        _write(out / entry.name, _files(entry) | _origin(entry) | {f"{plot.name}.svg": plot.svg for plot in plots})
     from benchmarks.latex import document
 
     _write(out, {DOCUMENT: document([f"{entry.name}/{_stem(entry)}.tex" for entry in built])})
@@ -123,6 +128,13 @@ def _files(entry: Built) -> dict[str, str]:
         "costs.md": to_markdown(entry, spent),
         "costs.csv": to_csv(entry, spent),
     }
+
+
+def _origin(entry: Built) -> dict[str, str]:
+    """How a published table was made; nothing for others, whose runs say it."""
+    from benchmarks.provenance import FILE, to_markdown
+
+    return {FILE: to_markdown(entry.manifest)} if "command" in entry.manifest.get(RECORDED, ()) else {}
 
 
 def _stem(entry: Built) -> str:
