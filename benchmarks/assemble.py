@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from benchmarks.budget import assert_comparable
 from benchmarks.errors import DataError, did_you_mean
 from benchmarks.plan import Plan, Stage
-from benchmarks.published import load_paper
+from benchmarks.published import PaperTable, load_paper
 from benchmarks.stored import Stored, judge_problem, manifest_problem, read_json, read_ledger, read_stored
 from benchmarks.table_inputs import JudgeReport, RunScores, TableMeta
 from benchmarks.tasks import registry as tasks
@@ -113,6 +113,7 @@ def inputs(made_from: Mapping[str, Any], results: Path, stored: Mapping[str, Sto
     counts_file = results / made_from["references"] / "counts.json"
     counts: dict[str, int] = read_json(counts_file) if counts_file.exists() else {}
     changes = ", ".join(made_from["changes"])
+    paper = None if task.paper_table is None else load_paper(task.paper_table)
     meta = TableMeta(
         task=task.name,
         title=f"{task.name}: {task.title}",
@@ -120,13 +121,19 @@ def inputs(made_from: Mapping[str, Any], results: Path, stored: Mapping[str, Sto
         expected={row["name"]: row["kind"] for row in made_from["rows"] if row["round"] is None},
         seeds=tuple(made_from["seeds"]),
         decodings=made_from["decodings"],
-        paper=None if task.paper_table is None else load_paper(task.paper_table),
+        paper=paper,
         synthetic=made_from["generated_data"],
         preset=f"{made_from['preset']} with {changes}" if changes else made_from["preset"],
         judged=task.judged,
         shared_judge=made_from["settings"]["shared_judge"],
         counts=counts,
-        notes=(*_data_notes(task, made_from, counts), *notes, *made_from["footnotes"], *made_from["choices"]),
+        notes=(
+            *_data_notes(task, made_from, counts),
+            *([] if paper is None else [_backbone_note(made_from["settings"]["backbone"], paper)]),
+            *notes,
+            *made_from["footnotes"],
+            *made_from["choices"],
+        ),
         guide=_guide_report(made_from, results),
         trials=_trials(made_from, results),
     )
@@ -174,6 +181,22 @@ def _data_notes(task: Task, made_from: Mapping[str, Any], counts: Mapping[str, i
             f"The data are not the official release, so the paper's numbers are not like ours: {', '.join(parts)}."
         )
     return notes
+
+
+def _backbone_note(spec: Mapping[str, Any], paper: PaperTable) -> str:
+    """What the methods start from, and what those of the paper did."""
+    if spec["kind"] == "pretrained":
+        ours = Path(spec["name"]).name if Path(spec["name"]).is_absolute() else spec["name"]
+    else:
+        causal = spec["family"] == "causal"
+        kind = "a decoder-only model" if causal else "an encoder-decoder"
+        layers = f"{spec['decoder_layers']}" if causal else f"{spec['encoder_layers']} + {spec['decoder_layers']}"
+        size = f"layers {layers}, width {spec['width']}, vocabulary {spec['vocabulary']:,}"
+        ours = f"{kind} trained from scratch ({size})"
+    return (
+        f"Backbone: {ours}. The paper's is {paper.backbone}: its values stand beside ours for their order, not for "
+        "their height."
+    )
 
 
 def _runs(made_from: Mapping[str, Any], results: Path, stored: Mapping[str, Stored]) -> list[RunScores]:

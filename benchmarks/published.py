@@ -44,6 +44,8 @@ class PaperTable:
     """A table of the paper."""
 
     paper: str
+    backbone: str
+    """What the paper's methods start from."""
     decoding: str
     """How the paper decodes, according to the authors' code."""
     certainty: Mapping[str, str]
@@ -104,6 +106,7 @@ def _parsed(content: Mapping[str, Any]) -> PaperTable:
     rows = {name: _row(name, row["values"], columns) for name, row in content["rows"].items()}
     return PaperTable(
         paper=content["paper"],
+        backbone=content["backbone"],
         decoding=content["decoding"]["text"],
         certainty=content["certainty"],
         columns=columns,

@@ -291,7 +291,24 @@ def test_scores_that_cannot_be_read(content: str | bytes, results: Path) -> None
 def notes(results: Path, *overrides: str, counts: Mapping[str, int], **options: Any) -> tuple[str, ...]:
     plan = planned(*overrides, methods=("transformer",), **options)
     fill(plan, results, counts=counts)
-    return tuple(read(plan, results).meta.notes)
+    return tuple(note for note in read(plan, results).meta.notes if not note.startswith("Backbone: "))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "ours"),
+    [
+        ((), "an encoder-decoder trained from scratch (layers 1 + 1, width 80, vocabulary 2,000)"),
+        (
+            ("backbone.family=causal",),
+            "a decoder-only model trained from scratch (layers 1, width 80, vocabulary 2,000)",
+        ),
+    ],
+)
+def test_the_backbone_stands_beside_the_papers(results: Path, overrides: tuple[str, ...], ours: str) -> None:
+    plan = planned(*overrides, methods=("transformer",))
+    fill(plan, results, counts=OFFICIAL)
+    (note,) = (note for note in read(plan, results).meta.notes if note.startswith("Backbone: "))
+    assert note.startswith(f"Backbone: {ours}. The paper's is BlenderBot 400M")
 
 
 def test_what_was_trained_on_is_noted(results: Path) -> None:

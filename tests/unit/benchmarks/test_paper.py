@@ -66,6 +66,7 @@ def test_what_the_paper_does_not_report(row, metric):
 MINIMAL = """
 version: 1
 paper: p
+backbone: b
 decoding: {text: beam, certainty: code}
 certainty: {table: the table}
 columns:
