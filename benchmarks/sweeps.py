@@ -1,8 +1,10 @@
 """Hyper-parameters chosen on validation: every value of a grid is tried with one seed, and one declared rule decides.
 
 The rule: the trial with the highest mean, over the decodings, of the column that ranks (`Task.selection`; where it is a
-judge's, only replies that are fluent, too, count), measured on validation prompts. A decoding that has collapsed counts
-0. Of equal trials the first in the grid wins. Test prompts are not looked at.
+judge's, only replies that are fluent, too, count), measured on validation prompts. A trial that has collapsed under a
+decoding counts 0 there. A decoding under which the backbone has collapsed, from which all trials start, is left out, for
+it says of a trial no more than how it leaves a few templates, and gibberish leaves them, too; unless it has collapsed
+under all. Of equal trials the first in the grid wins. Test prompts are not looked at.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from benchmarks.tables import build_table
 from benchmarks.tasks import registry as tasks
 
 RULE = (
-    "the highest mean over the decodings of '{column}' on {prompts} with seed {seed}, a collapsed decoding counting 0, "
-    "of equals the first"
+    "the highest mean of '{column}' on {prompts} with seed {seed} over the decodings under which the backbone has not "
+    "collapsed, a collapsed trial counting 0, of equals the first"
 )
 
 
@@ -106,7 +108,7 @@ def _value(trial: Trial, results: Path) -> float | None:
     if not any(run.name == trial.method for run in runs):
         return None
     table = build_table([run for run in runs if run.round is None], judges, meta)
-    values = []
+    values, lost = [], []
     for section in table.sections:
         index = next(place for place, column in enumerate(table.columns) if column.key == section.ranking)
         row = next(row for row in section.rows if row.name == trial.method)
@@ -114,7 +116,9 @@ def _value(trial: Trial, results: Path) -> float | None:
         if value is None:
             return None
         values.append(0.0 if COLLAPSED in row.marks else value)
-    return sum(values) / len(values)
+        lost.append(any(COLLAPSED in other.marks for other in section.rows if other.kind == "backbone"))
+    kept = [value for value, left_out in zip(values, lost, strict=True) if not left_out] or values
+    return sum(kept) / len(kept)
 
 
 def _record(outcome: Outcome, chosen: bool) -> dict[str, Any]:

@@ -129,19 +129,40 @@ def test_without_any_result_nothing_is_chosen(monkeypatch: pytest.MonkeyPatch) -
         choice(monkeypatch, [None, None])
 
 
-def test_a_collapsed_decoding_counts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beam: 90 but collapsed, so 0; nucleus: 40. The mean is 20."""
+@pytest.mark.parametrize(
+    ("trial_marks", "backbone_marks", "value"),
+    [
+        ({}, {}, 65.0),
+        ({"beam": (COLLAPSED,)}, {}, 20.0),
+        ({"beam": (COLLAPSED,)}, {"beam": (COLLAPSED,)}, 40.0),
+        ({}, {"beam": (COLLAPSED,)}, 40.0),
+        ({}, {"beam": (COLLAPSED,), "nucleus": (COLLAPSED,)}, 65.0),
+        ({"nucleus": (COLLAPSED,)}, {"beam": (COLLAPSED,)}, 0.0),
+    ],
+)
+def test_decodings_that_collapsed(
+    monkeypatch: pytest.MonkeyPatch,
+    trial_marks: dict[str, tuple[str, ...]],
+    backbone_marks: dict[str, tuple[str, ...]],
+    value: float,
+) -> None:
+    """Beam 90, nucleus 40: a trial's own collapse counts 0 there, the backbone's leaves the decoding out."""
     trial, _ = trials_of(config("cringe_single.alpha=1,2"))
     column = TableColumn(key="coherent_and_fluent@decode_valid", title="and fluent", digits=1, higher_is_better=True)
-    rows = {
-        "beam": Row(name="cringe_single", kind="method", cells=(Cell(value=90.0),), marks=(COLLAPSED,)),
-        "nucleus": Row(name="cringe_single", kind="method", cells=(Cell(value=40.0),)),
-    }
     sections = tuple(
-        Section(decoding=name, description="", rows=(row,), ranking=column.key) for name, row in rows.items()
+        Section(
+            decoding=name,
+            description="",
+            rows=(
+                Row(name="backbone", kind="backbone", cells=(Cell(value=3.0),), marks=backbone_marks.get(name, ())),
+                Row(name="cringe_single", kind="method", cells=(Cell(value=cell),), marks=trial_marks.get(name, ())),
+            ),
+            ranking=column.key,
+        )
+        for name, cell in {"beam": 90.0, "nucleus": 40.0}.items()
     )
     table = SimpleNamespace(columns=(column,), sections=sections)
     run = SimpleNamespace(name="cringe_single", round=None)
     monkeypatch.setattr(sweeps, "inputs", lambda *_: ([run], {}, None))
     monkeypatch.setattr(sweeps, "build_table", lambda *_: table)
-    assert sweeps._value(trial, Path("nowhere")) == 20.0
+    assert sweeps._value(trial, Path("nowhere")) == value
