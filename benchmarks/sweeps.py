@@ -2,7 +2,7 @@
 
 The rule: the trial with the highest mean, over the decodings, of the column that ranks (`Task.selection`; where it is a
 judge's, only replies that are fluent, too, count), measured on validation prompts. A trial that has collapsed under a
-decoding counts 0 there. A decoding under which the backbone has collapsed, from which all trials start, is left out, for
+decoding counts 0 there. A decoding under which the backbone has collapsed, from which all trials start, is left out:
 it says of a trial no more than how it leaves a few templates, and gibberish leaves them, too; unless it has collapsed
 under all. Of equal trials the first in the grid wins. Test prompts are not looked at.
 """
