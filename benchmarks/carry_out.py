@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.errors import UsageError, UserError
+from benchmarks.time_limit import NO_LIMIT, TimeLimit, first_few
 
 if TYPE_CHECKING:
     from benchmarks.config import RunConfig
     from benchmarks.datafolder import DataSource
     from benchmarks.plan import Plan, Stage
+    from benchmarks.runner import Outcome
     from benchmarks.tasks.base import Source
 
 
@@ -26,6 +28,7 @@ class Place(NamedTuple):
     out: Path
     device: str
     options: argparse.Namespace
+    limit: TimeLimit = NO_LIMIT
 
 
 def require_whole_shares(config: RunConfig, sources: Sequence[Source]) -> None:
@@ -88,33 +91,51 @@ def require_readable(plan: Plan, place: Place) -> None:
         tasks.load(plan.config.task).load(folder, [part.name for part in plan.sources if part != LM_DATA])
 
 
+def missing(stages: Sequence[Stage], place: Place) -> list[Stage]:
+    """The stages that are to be done."""
+    return [stage for stage in stages if place.options.force or not (place.out / stage.folder).exists()]
+
+
 def do_missing(stages: Sequence[Stage], config: RunConfig, place: Place) -> int:
-    """Do what is missing of some stages, and say what failed; returns the exit code."""
+    """Do what is missing of some stages, and say what is not done; returns the exit code."""
+    return try_missing(stages, config, place).exit_code
+
+
+def try_missing(stages: Sequence[Stage], config: RunConfig, place: Place) -> Outcome:
+    """Do what is missing of some stages, and say what failed and what there was no time for."""
     from benchmarks.progress import Reporter
     from benchmarks.runner import execute
 
-    options, out = place.options, place.out
+    options = place.options
     gpus = gpu_names() if place.device == "cuda" else []
     side_by_side = len(gpus) if place.device == "cuda" else (os.cpu_count() or 1) // config.threads
-    jobs = options.jobs or max(1, side_by_side)
-    missing = [stage for stage in stages if options.force or not (out / stage.folder).exists()]
     outcome = execute(
         stages,
-        out,
+        place.out,
         data=place.source.folder,
         device=place.device,
         threads=config.threads,
-        jobs=jobs,
+        jobs=options.jobs or max(1, side_by_side),
         force=options.force,
-        reporter=Reporter(len(missing), sys.stderr),
+        reporter=Reporter(len(missing(stages, place)), sys.stderr),
         gpus=gpus,
+        limit=place.limit,
     )
     for failure in outcome.failed:
         where = f"; traceback in {failure.log}" if failure.log else ""
         print(f"failed: {failure.label}: {failure.message}{where}", file=sys.stderr)
     for label in outcome.blocked:
         print(f"not tried, for what it needs failed: {label}", file=sys.stderr)
-    return 1 if outcome.failed or outcome.blocked else 0
+    if outcome.not_begun:
+        count = f"{len(outcome.not_begun)} stage{'s were' if len(outcome.not_begun) > 1 else ' was'}"
+        stopped(place, f"{count} not begun: {first_few(outcome.not_begun)}")
+    return outcome
+
+
+def stopped(place: Place, what: str) -> None:
+    """Say that the time limit ended the work, of what, and how to go on."""
+    same = "the same command without --force" if place.options.force else "the same command"
+    print(f"{place.limit} is over: {what}; {same} goes on from here", file=sys.stderr)
 
 
 @contextmanager

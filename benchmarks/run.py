@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,102 +18,36 @@ from benchmarks.carry_out import (
     announce,
     device_kind,
     do_missing,
+    missing,
     require_readable,
     require_whole_shares,
+    stopped,
+    try_missing,
     writing_to,
 )
 from benchmarks.ending import exit_code
 from benchmarks.errors import UsageError, UserError
+from benchmarks.run_options import parser
 from benchmarks.tasks.registry import OWN_DATA
+from benchmarks.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from benchmarks.config import RunConfig
-    from benchmarks.datafolder import DataSource
     from benchmarks.plan import Plan
+    from benchmarks.sweeps import Trial
     from cringe.discovery import Entry
 
-EXAMPLES = """\
-examples:
-  python -m benchmarks.run --task decode --methods all
-      every method of the task at tiny size, on generated data where no other is named
-  python -m benchmarks.run --task decode --methods transformer cringe_single --preset cpu --data DIR --seeds 0 1 2
-      two methods, three seeds, on the data sets in DIR
-  python -m benchmarks.run --task jsonl:DIR --methods all
-      on replies of your own, each with a context and a label
-  python -m benchmarks.run --task decode --methods all --set training.updates=100 cringe_single.alpha=2
-      other settings
 
-exit codes: 0 done, 1 a run failed, 2 wrong usage, 3 data missing or wrong
-"""
+def main(arguments: Sequence[str] | None = None, *, clock: Callable[[], float] = time.monotonic) -> int:
+    """Run the command; returns the exit code.
 
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.run",
-        description="Compare methods on a task under one budget and print the table.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    what = parser.add_argument_group("what is compared")
-    what.add_argument(
-        "--task",
-        nargs="+",
-        action="extend",
-        metavar="NAME",
-        help="tasks, by name or alias; 'all'; jsonl:DIR for data of your own",
-    )
-    what.add_argument(
-        "--methods",
-        nargs="+",
-        action="extend",
-        metavar="NAME",
-        help="methods, by name or alias; 'all' are those that the task declares",
-    )
-    what.add_argument("--seeds", nargs="+", action="extend", metavar="N", help="seeds, instead of the preset's")
-    how = parser.add_argument_group("how")
-    how.add_argument(
-        "--preset", default="tiny", metavar="NAME", help="tiny (default), cpu, small, paper, or a YAML file"
-    )
-    how.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="settings over the preset's"
-    )
-    how.add_argument(
-        "--sweep",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUES",
-        help="choose a method's setting on validation, such as cringe.alpha=0.5,1,2,5",
-    )
-    how.add_argument("--data", metavar="DIR", help="folder of the data sets in ParlAI's layout, or 'synthetic'")
-    how.add_argument(
-        "--lm-data",
-        metavar="NAME",
-        help="unlabelled dialogue instead of the task's own: parlai:TEACHER or hf:NAME",
-    )
-    how.add_argument(
-        "--judge",
-        default="independent",
-        choices=["independent", "shared"],
-        help="shared: the guide that methods learn from judges them, too, as in the paper; its cells are marked",
-    )
-    how.add_argument("--out", default="results/runs", metavar="DIR", help="where results go (default: %(default)s)")
-    how.add_argument("--export", metavar="DIR", help="also write every trained model there, for transformers to load")
-    how.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    how.add_argument("--jobs", type=int, metavar="N", help="stages side by side (default: as many as fit the cores)")
-    how.add_argument("--force", action="store_true", help="do again what is done")
-    instead = parser.add_argument_group("instead of running")
-    instead.add_argument("--list", action="store_true", help="show tasks, methods, evaluators and presets")
-    instead.add_argument("--dry-run", action="store_true", help="show what would be done")
-    instead.add_argument("--check", action="store_true", help="check configuration, data, disk and device")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+    Args:
+        arguments: those of the process when not given.
+        clock: what ``--time-limit`` is measured by, in seconds.
+    """
     options = parser().parse_args(arguments)
-    return exit_code(_list if options.list else partial(_run, options))
+    limit = TimeLimit(options.time_limit, clock=clock)
+    return exit_code(_list if options.list else partial(_run, options, limit))
 
 
 def _list() -> int:
@@ -131,7 +67,7 @@ def _list() -> int:
     return 0
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, limit: TimeLimit) -> int:
     from benchmarks.config import with_lm_data
     from benchmarks.datafolder import check, choose_sources, fingerprint, left_out, resolve
     from benchmarks.plan import make_plan
@@ -154,9 +90,9 @@ def _run(options: argparse.Namespace) -> int:
                     print(f"note: {config.task}: {sentence}", file=sys.stderr)
             require_whole_shares(config, sources)
             make = partial(make_plan, sources=sources, fingerprint=hashes, device=device, generated=source.synthetic)
-            place = Place(source, out, device, options)
+            place = Place(source, out, device, options, limit)
             if options.check:
-                codes.append(_check(make(config), source, out, device))
+                codes.append(_check(config, make, place))
             elif options.dry_run:
                 _show(config, make, place)
             else:
@@ -213,6 +149,8 @@ def _plain_options(options: argparse.Namespace, problems: list[str]) -> list[int
         problems.append("--out: is empty; name a folder, such as results/runs")
     if options.jobs is not None and options.jobs < 1:
         problems.append(f"--jobs: must be 1 or more (found {options.jobs})")
+    if options.time_limit is not None and not 0 < options.time_limit < inf:
+        problems.append(f"--time-limit: must be a number of minutes above 0 (found {options.time_limit:g})")
     seeds: list[int] = []
     for word in _split(options.seeds):
         if word.isdecimal() and word.isascii():
@@ -253,21 +191,30 @@ def _split(words: Iterable[str] | None) -> Iterable[str]:
 
 
 def _execute(config: RunConfig, make: Callable[..., Plan], place: Place) -> int:
-    """Choose what is to be chosen, do what is missing, write and print the table."""
+    """Choose what is to be chosen, do what is missing, write and print the table.
+
+    Returns the exit code: 0 only if nothing failed and nothing was left for want of time.
+    """
     from benchmarks import sweeps
     from benchmarks.report import make_table, write_table
     from benchmarks.table_text import to_markdown
-    from benchmarks.tasks import registry as tasks
 
     plan = make(config)
+    trials = _trials(config, make)
+    if place.limit.over() and missing(sweeps.stages(trials) or plan.stages, place):
+        stopped(place, f"task {config.task} was not begun")
+        return 1
     announce(plan, place.source)
     require_readable(plan, place)
     with writing_to(place.out):
         code = 0
-        if config.sweeps:
-            selection = (tasks.load(config.task).selection,)
-            trials = sweeps.trials(config, partial(make, columns=selection))
-            code = do_missing(sweeps.stages(trials), config, place)
+        if trials:
+            outcome = try_missing(sweeps.stages(trials), config, place)
+            if outcome.not_begun:
+                why = "not all trials of its sweeps were tried, and nothing is chosen from a part of them"
+                print(f"no table of {config.task}: {why}", file=sys.stderr)
+                return 1
+            code = outcome.exit_code
             chosen, records, choices = sweeps.choose(config, trials, place.out)
             plan = replace(make(chosen), trials=tuple(records), choices=tuple(choices))
         code = max(code, do_missing(plan.stages, config, place))
@@ -283,28 +230,40 @@ def _execute(config: RunConfig, make: Callable[..., Plan], place: Place) -> int:
     return code
 
 
-def _show(config: RunConfig, make: Callable[..., Plan], place: Place) -> None:
-    """Name every stage, and whether it is done."""
+def _trials(config: RunConfig, make: Callable[..., Plan]) -> list[Trial]:
+    """The trials of the sweeps of a configuration, if it has any."""
     from benchmarks import sweeps
-    from benchmarks.plan import in_order
     from benchmarks.tasks import registry as tasks
 
-    plan = make(config)
+    return sweeps.trials(config, partial(make, columns=(tasks.load(config.task).selection,)))
+
+
+def _show(config: RunConfig, make: Callable[..., Plan], place: Place) -> None:
+    """Name every stage, and whether it is done."""
+    plan = _with_trials(config, make)
     announce(plan, place.source)
-    stages = list(plan.stages)
     if config.sweeps:
         print("first the trials of the sweeps; then the table, shown here as if they had chosen what is set now")
-        selection = (tasks.load(config.task).selection,)
-        stages = list(in_order([*sweeps.stages(sweeps.trials(config, partial(make, columns=selection))), *stages]))
-    for stage in stages:
+    for stage in plan.stages:
         print(f"{'done' if (place.out / stage.folder).exists() else 'to do':6} {stage.folder}")
 
 
-def _check(plan: Plan, source: DataSource, out: Path, device: str) -> int:
+def _with_trials(config: RunConfig, make: Callable[..., Plan]) -> Plan:
+    """The plan of the table, and before its stages those of the trials."""
+    from benchmarks import sweeps
+    from benchmarks.plan import in_order
+
+    plan = make(config)
+    return replace(plan, stages=tuple(in_order([*sweeps.stages(_trials(config, make)), *plan.stages])))
+
+
+def _check(config: RunConfig, make: Callable[..., Plan], place: Place) -> int:
+    """Say whether it could be carried out; returns the exit code."""
     from benchmarks.check import report
 
-    announce(plan, source)
-    lines, code = report(plan, source, out, device)
+    plan = _with_trials(config, make)
+    announce(plan, place.source)
+    lines, code = report(plan, place.source, place.out, place.device)
     print("\n".join(lines))
     return code
 

@@ -12,25 +12,23 @@ import os
 import shutil
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks.errors import UserError
 from benchmarks.plan import Stage
+from benchmarks.pool import Pool, say
 from benchmarks.progress import Reporter
+from benchmarks.time_limit import NO_LIMIT, TimeLimit
 
 SCRATCH = ".unfinished"
 """Folder, beside the finished directories, of those in the making."""
 RESUME = ".resume"
 """Folder of the states of unfinished trainings."""
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""What the libraries that compute take their number of threads from; each but the first overrules the first."""
 TOKENS = ".tokens"
 """Folder of tokenised data."""
 
@@ -70,6 +68,13 @@ class Outcome:
     failed: list[Failure] = field(default_factory=list)
     blocked: list[str] = field(default_factory=list)
     """Not tried, for something that they need failed."""
+    not_begun: list[str] = field(default_factory=list)
+    """There was no time left for them."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 if everything is done, else 1."""
+        return 1 if self.failed or self.blocked or self.not_begun else 0
 
 
 def damage(folder: Path) -> list[str]:
@@ -94,6 +99,7 @@ def execute(
     force: bool,
     reporter: Reporter,
     gpus: Sequence[str] = (),
+    limit: TimeLimit = NO_LIMIT,
 ) -> Outcome:
     """Do all stages that are not done.
 
@@ -107,6 +113,8 @@ def execute(
         force: do again what is done.
         reporter: told how far the work is.
         gpus: as CUDA names them; every worker sees one alone, the same one for as long as it lives. None: all see all.
+        limit: once it is over no stage is begun, and those in progress are finished. Where there is one, stages are
+            done in the given order, row by row, so that as many rows as can be are whole when it is over.
 
     Raises:
         UserError: a finished directory is damaged, and `force` is off.
@@ -126,8 +134,9 @@ def execute(
     if not force:
         _refuse_damaged(results / stage.folder for stage in stages if (results / stage.folder).exists())
     if waiting:
-        with _Pool(threads, share_out(gpus, min(jobs, len(waiting))), reporter) as pool:
-            _drain(longest_first(waiting), pool, results, data, device, outcome, reporter)
+        order = waiting if limit.given else longest_first(waiting)
+        with Pool(threads, share_out(gpus, min(jobs, len(waiting))), reporter) as pool:
+            _drain(order, pool, results, data, device, outcome, reporter, limit)
     return outcome
 
 
@@ -164,14 +173,15 @@ def _refuse_damaged(folders: Iterable[Path]) -> None:
 
 def _drain(
     waiting: list[Stage],
-    pool: _Pool,
+    pool: Pool,
     results: Path,
     data: Path | None,
     device: str,
     outcome: Outcome,
     reporter: Reporter,
+    limit: TimeLimit,
 ) -> None:
-    """Hand out stages whose parents are done, until none is left or can be."""
+    """Hand out stages whose parents are done, until none is left or can be, or the time is over."""
     todo = {stage.key for stage in waiting}
     failed: set[str] = set()
     running: dict[Future[str | None], Stage] = {}
@@ -182,9 +192,12 @@ def _drain(
                 waiting.remove(stage)
                 failed.add(stage.key)
                 outcome.blocked.append(stage.label)
+            elif limit.over():
+                waiting.remove(stage)
+                outcome.not_begun.append(stage.label)
             elif not needs & todo and pool.free:
                 waiting.remove(stage)
-                running[pool.submit(_job(stage, results, data, device))] = stage
+                running[pool.submit(_work, _job(stage, results, data, device))] = stage
                 reporter.started(stage.label)
         if not running:
             continue
@@ -239,98 +252,6 @@ def _job(stage: Stage, results: Path, data: Path | None, device: str) -> Job:
     )
 
 
-class _Worker(NamedTuple):
-    """A process, and the GPU that it sees alone."""
-
-    executor: ProcessPoolExecutor
-    gpu: str | None
-
-
-class _Pool:
-    """Worker processes, each apart from the others, so that one that is killed takes nothing else with it."""
-
-    def __init__(self, threads: int, gpus: Sequence[str | None], reporter: Reporter) -> None:
-        # Read by OpenMP and by the libraries of linear algebra when a worker starts, whatever the command was started
-        # with; spinning workers would slow each other down fifteenfold.
-        os.environ |= {
-            **dict.fromkeys(THREAD_VARIABLES, str(threads)),
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "TOKENIZERS_PARALLELISM": "false",
-            # cuBLAS is deterministic only with a workspace of fixed size.
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        }
-        self._context = get_context("spawn")
-        self._messages: Queue[tuple[str, int, int, str]] = self._context.Queue()
-        self._threads = threads
-        self._idle = [self._worker(gpu) for gpu in reversed(gpus)]
-        self._busy: dict[Future[str | None], _Worker] = {}
-        self._reporter = reporter
-
-    def __enter__(self) -> _Pool:
-        self._reporter.listen(self._messages)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for worker in [*self._idle, *self._busy.values()]:
-            for process in list((worker.executor._processes or {}).values()):
-                process.terminate()
-            worker.executor.shutdown(wait=True, cancel_futures=True)
-        self._reporter.close()
-
-    @property
-    def free(self) -> bool:
-        """Can a job be taken?"""
-        return bool(self._idle)
-
-    def submit(self, job: Job) -> Future[str | None]:
-        """Start a job on an idle worker."""
-        worker = self._idle.pop()
-        future = worker.executor.submit(_work, job)
-        self._busy[future] = worker
-        return future
-
-    def release(self, future: Future[str | None]) -> None:
-        """Take back the worker of a finished job; a new one for one that died."""
-        worker = self._busy.pop(future)
-        died = isinstance(future.exception(), BrokenProcessPool)
-        self._idle.append(self._worker(worker.gpu) if died else worker)
-
-    def _worker(self, gpu: str | None) -> _Worker:
-        told = (self._messages, self._threads, gpu, os.getpid())
-        return _Worker(ProcessPoolExecutor(1, mp_context=self._context, initializer=_start, initargs=told), gpu)
-
-
-_say: Callable[[str, int, int, str], None] = lambda label, done, total, note: None  # noqa: E731 - set in workers
-
-
-def _start(messages: Queue[tuple[str, int, int, str]], threads: int, gpu: str | None, parent: int) -> None:
-    """Prepare a worker: it says how far it is, and ends when the command that started it is gone."""
-    import signal
-    import threading
-    import time
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command; it ends its workers
-    threading.Thread(target=watch, daemon=True).start()
-    global _say
-    _say = lambda label, done, total, note: messages.put((label, done, total, note))  # noqa: E731
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when torch first looks for GPUs
-    import torch
-    import transformers
-
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # It would also fill all new memory, a twentieth of a small model's step, lest something read it before it writes.
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-
-
 def _work(job: Job) -> str | None:
     """Do a stage, in a worker. Returns None, or the traceback of what went wrong."""
     from importlib import import_module
@@ -352,7 +273,7 @@ def _work(job: Job) -> str | None:
             resume=resume,
             tokens=results / TOKENS,
             device=job.device,
-            progress=lambda done, total, note: _say(job.label, done, total, note),
+            progress=lambda done, total, note: say(job.label, done, total, note),
         )
         import_module(f"benchmarks.stages.{job.kind}").run(job.settings, context)
         write_json(scratch / "spec.json", {"label": job.label, "key": job.key, **job.identity})

@@ -132,11 +132,11 @@ def test_help_names_every_option_and_the_exit_codes(command: Command) -> None:
     assert answer.code == 0
     for option in ("task", "methods", "preset", "seeds", "data", "out", "set", "device", "dry-run", "force", "list"):
         assert f"--{option}" in answer.out
-    for text in ("--lm-data", "parlai:TEACHER", "hf:NAME", "--judge", "shared", "jsonl:DIR"):
+    for text in ("--time-limit", "MIN", "--lm-data", "parlai:TEACHER", "hf:NAME", "--judge", "shared", "jsonl:DIR"):
         assert text in answer.out
     assert "--check" in answer.out
     assert "--jobs" in answer.out
-    assert "exit codes: 0 done, 1 a run failed, 2 wrong usage, 3 data missing or wrong" in answer.out
+    assert "exit codes: 0 done, 1 a run failed or --time-limit left something to do, 2 wrong usage, 3 d" in answer.out
     assert "python -m benchmarks.run --task decode --methods all" in answer.out
 
 
@@ -312,6 +312,12 @@ def test_a_folder_of_one_s_own_that_is_missing_or_empty(command: Command, tmp_pa
         (dry("--seeds", "²"), ["--seeds: not a whole number from 0 on (found '²')"]),
         (dry("--jobs", "0"), ["--jobs: must be 1 or more (found 0)"]),
         (dry("--jobs", "many"), ["argument --jobs: invalid int value: 'many'"]),
+        (dry("--time-limit", "0"), ["--time-limit: must be a number of minutes above 0 (found 0)"]),
+        (dry("--time-limit", "-2.5"), ["--time-limit: must be a number of minutes above 0 (found -2.5)"]),
+        (dry("--time-limit", "nan"), ["--time-limit: must be a number of minutes above 0 (found nan)"]),
+        (dry("--time-limit", "inf"), ["--time-limit: must be a number of minutes above 0 (found inf)"]),
+        (dry("--time-limit", "soon"), ["argument --time-limit: invalid float value: 'soon'"]),
+        (dry("--time-limit"), ["argument --time-limit: expected one argument"]),
         (dry("--device", "tpu"), ["argument --device: invalid choice: 'tpu'"]),
         (dry("--nonsense"), ["unrecognized arguments: --nonsense"]),
         (dry("stray", "--seeds"), ["--seeds: expected at least one argument"]),

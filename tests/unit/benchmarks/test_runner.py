@@ -26,8 +26,10 @@ import benchmarks
 from benchmarks import runner
 from benchmarks.errors import UserError
 from benchmarks.plan import Stage
+from benchmarks.pool import THREAD_VARIABLES
 from benchmarks.progress import Reporter
-from benchmarks.runner import SCRATCH, THREAD_VARIABLES, Outcome, damage, execute, longest_first, share_out
+from benchmarks.runner import SCRATCH, Outcome, damage, execute, longest_first, share_out
+from benchmarks.time_limit import TimeLimit
 
 STAGE = '''
 """A stage that does as it is told."""
@@ -198,7 +200,7 @@ def test_the_second_time_nothing_is_done_and_no_worker_started(tmp_path: Path, m
     stages = [first := stage("first"), stage("second", {"source": first})]
     run(stages, tmp_path)
     before = tree(tmp_path)
-    monkeypatch.setattr(runner, "_Pool", None)
+    monkeypatch.setattr(runner, "Pool", None)
     assert run(stages, tmp_path) == Outcome(skipped=["first", "second"])
     assert tree(tmp_path) == before
 
@@ -374,6 +376,115 @@ def test_failures_are_reported_as_they_happen(tmp_path: Path) -> None:
     assert lines[0] == "good: started"
     assert lines[1].startswith("[1/2] good: done in ")
     assert lines[3].startswith("[2/2] bad: FAILED in ")
+
+
+# What there is no time for
+
+
+def run_limited(
+    stages: list[Stage],
+    results: Path,
+    minutes: float,
+    *,
+    jobs: int = 1,
+    force: bool = False,
+    ends: Callable[[str], object] = lambda label: None,
+) -> Outcome:
+    """Every stage takes a minute, by a clock that nobody has to wait for; ``ends`` is told when one has ended."""
+    ended: list[str] = []
+
+    class Counting(Reporter):
+        def finished(self, label: str, *, failed: bool) -> None:
+            super().finished(label, failed=failed)
+            ended.append(label)
+            ends(label)
+
+    return execute(
+        stages,
+        results,
+        data=None,
+        device="cpu",
+        threads=1,
+        jobs=jobs,
+        force=force,
+        reporter=Counting(len(stages), io.StringIO()),
+        limit=TimeLimit(minutes, clock=lambda: 60.0 * len(ended)),
+    )
+
+
+def a_chain() -> list[Stage]:
+    stages = [stage("a", files={"out.txt": "first"})]
+    for label in "bcd":
+        stages.append(stage(label, {"source": stages[-1]}))
+    return stages
+
+
+@pytest.mark.parametrize(("minutes", "done"), [(0.5, 1), (1, 1), (1.5, 2), (3, 3), (4, 4), (9, 4)])
+def test_when_the_time_is_over_no_stage_is_begun(minutes: float, done: int, tmp_path: Path) -> None:
+    """The one that is in progress is finished; whoever ends with the last minute has done everything."""
+    outcome = run_limited(a_chain(), tmp_path, minutes)
+    assert outcome == Outcome(done=list("abcd")[:done], not_begun=list("abcd")[done:])
+    assert outcome.exit_code == (done < 4)
+    assert finished(tmp_path) == set(outcome.done)
+    assert not list((tmp_path / SCRATCH).iterdir())
+
+
+def test_no_time_at_all(tmp_path: Path) -> None:
+    """What was done before is done, and not a part of what is missing."""
+    stages = a_chain()
+    run(stages[:2], tmp_path)
+    limit = TimeLimit(1, clock=iter([0.0, 60.0, 60.0, 60.0]).__next__)
+    outcome = execute(
+        stages,
+        tmp_path,
+        data=None,
+        device="cpu",
+        threads=1,
+        jobs=2,
+        force=False,
+        reporter=Reporter(2, io.StringIO()),
+        limit=limit,
+    )
+    assert outcome == Outcome(skipped=["a", "b"], not_begun=["c", "d"])
+
+
+def test_all_that_are_in_progress_are_finished(tmp_path: Path) -> None:
+    """The long one goes on for as long as the limit is not over, and longer."""
+    over = tmp_path / "over"
+    stages = [stage("short"), stage("long", wait=str(over)), stage("late", n=1), stage("later", n=2)]
+    outcome = run_limited(stages, tmp_path / "results", 1, jobs=2, ends=lambda label: over.touch())
+    assert outcome == Outcome(done=["short", "long"], not_begun=["late", "later"])
+    assert finished(tmp_path / "results") == {"short", "long"}
+
+
+def test_stopped_and_gone_on_is_the_same_as_never_stopped(tmp_path: Path) -> None:
+    stages = [*a_chain(), stage("alone", files={"out.txt": "other", "deep/more.bin": "ünï"})]
+    run(stages, tmp_path / "whole", jobs=2)
+    parts = [run_limited(stages, tmp_path / "parts", minutes, jobs=1) for minutes in (1, 2, 9)]
+    assert [len(part.not_begun) for part in parts] == [4, 2, 0]
+    assert [part.exit_code for part in parts] == [1, 1, 0]
+    whole, gone_on = tree(tmp_path / "whole"), tree(tmp_path / "parts")
+    assert {name: content for name, (content, _) in gone_on.items()} == {
+        name: content for name, (content, _) in whole.items()
+    }
+
+
+def test_what_is_needed_first_is_whole_first_where_time_is_limited(tmp_path: Path) -> None:
+    """Row by row: without a limit the longest chain comes first, and all rows would be unfinished when it is over."""
+    first, second = stage("train-1", n=1), stage("train-2", n=2)
+    planned = [first, stage("scores-1", {"a": first}), second, stage("scores-2", {"a": second})]
+    assert [item.label for item in longest_first(planned)] == ["train-1", "train-2", "scores-1", "scores-2"]
+    outcome = run_limited(planned, tmp_path, 2)
+    assert outcome == Outcome(done=["train-1", "scores-1"], not_begun=["train-2", "scores-2"])
+
+
+def test_what_failed_is_told_apart_from_what_was_not_begun(tmp_path: Path) -> None:
+    bad = stage("bad", do="fail")
+    stages = [bad, stage("child", {"source": bad}), stage("good"), stage("late", n=1)]
+    outcome = run_limited(stages, tmp_path, 2)
+    assert [failure.label for failure in outcome.failed] == ["bad"]
+    assert (outcome.blocked, outcome.done, outcome.not_begun) == (["child"], ["good"], ["late"])
+    assert run_limited(stages, tmp_path, 9).exit_code == 1
 
 
 # What is damaged

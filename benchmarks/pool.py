@@ -1,0 +1,121 @@
+"""Worker processes that do stages side by side, with threads and GPUs of their own; one that is killed is replaced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from multiprocessing.queues import Queue
+from typing import NamedTuple, TypeVar
+
+from benchmarks.progress import Message, Reporter
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""What the libraries that compute take their number of threads from; each but the first overrules the first."""
+_T = TypeVar("_T")
+
+
+class _Worker(NamedTuple):
+    """A process, and the GPU that it sees alone."""
+
+    executor: ProcessPoolExecutor
+    gpu: str | None
+
+
+class Pool:
+    """Worker processes, each apart from the others, so that one that is killed takes nothing else with it."""
+
+    def __init__(self, threads: int, gpus: Sequence[str | None], reporter: Reporter) -> None:
+        # Read by OpenMP and by the libraries of linear algebra when a worker starts, whatever the command was started
+        # with; spinning workers would slow each other down fifteenfold.
+        os.environ |= {
+            **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "TOKENIZERS_PARALLELISM": "false",
+            # cuBLAS is deterministic only with a workspace of fixed size.
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        }
+        self._context = get_context("spawn")
+        self._messages: Queue[Message] = self._context.Queue()
+        self._threads = threads
+        self._idle = [self._worker(gpu) for gpu in reversed(gpus)]
+        self._busy: dict[Future[str | None], _Worker] = {}
+        self._reporter = reporter
+
+    def __enter__(self) -> Pool:
+        self._reporter.listen(self._messages)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in [*self._idle, *self._busy.values()]:
+            for process in list((worker.executor._processes or {}).values()):
+                process.terminate()
+            worker.executor.shutdown(wait=True, cancel_futures=True)
+        self._reporter.close()
+
+    @property
+    def free(self) -> bool:
+        """Can a job be taken?"""
+        return bool(self._idle)
+
+    def submit(self, work: Callable[[_T], str | None], job: _T) -> Future[str | None]:
+        """Start a job on an idle worker.
+
+        Args:
+            work: a function of a module, which the worker imports; returns what went wrong, if anything did.
+            job: what it is given.
+        """
+        worker = self._idle.pop()
+        future = worker.executor.submit(work, job)
+        self._busy[future] = worker
+        return future
+
+    def release(self, future: Future[str | None]) -> None:
+        """Take back the worker of a finished job; a new one for one that died."""
+        worker = self._busy.pop(future)
+        died = isinstance(future.exception(), BrokenProcessPool)
+        self._idle.append(self._worker(worker.gpu) if died else worker)
+
+    def _worker(self, gpu: str | None) -> _Worker:
+        told = (self._messages, self._threads, gpu, os.getpid())
+        return _Worker(ProcessPoolExecutor(1, mp_context=self._context, initializer=_start, initargs=told), gpu)
+
+
+_messages: Queue[Message] | None = None
+"""To the command that started this process, in a worker."""
+
+
+def say(label: str, done: int, total: int, note: str) -> None:
+    """Tell the command how far a stage is; called by what a worker does."""
+    if _messages is not None:
+        _messages.put((label, done, total, note))
+
+
+def _start(messages: Queue[Message], threads: int, gpu: str | None, parent: int) -> None:
+    """Prepare a worker: it says how far it is, and ends when the command that started it is gone."""
+    import signal
+    import threading
+    import time
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command; it ends its workers
+    threading.Thread(target=watch, daemon=True).start()
+    global _messages
+    _messages = messages
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when torch first looks for GPUs
+    import torch
+    import transformers
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # It would also fill all new memory, a twentieth of a small model's step, lest something read it before it writes.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
