@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.page_grids import Grid, grids, ledger_grid
+from benchmarks.page_order import OrderView, order_view
 from benchmarks.page_plots import inline_svg
 from benchmarks.page_reader import read
 from benchmarks.table_model import EXPLAINED, Row, Table
@@ -48,6 +49,8 @@ class View(NamedTuple):
     marks: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     ledger: Grid | None
+    order: OrderView | None
+    """Does the paper's order hold?"""
     plots: tuple[tuple[str, str], ...]
     """Title, and SVG that is safe as it is."""
 
@@ -141,6 +144,7 @@ def _view(anchor: str, entry: Built, plots: Sequence[tuple[str, str]]) -> View:
         marks=tuple(marks),
         notes=(*columns, *table.notes),
         ledger=ledger_grid(table.ledger) if table.ledger else None,
+        order=order_view(entry),
         plots=tuple(
             (title, inline_svg(svg, f"{anchor}-plot-{place}", title)) for place, (title, svg) in enumerate(plots, 1)
         ),

@@ -121,12 +121,17 @@ def _files(entry: Built) -> dict[str, str]:
     """A table and its costs, in all formats, by file name."""
     from benchmarks.costs import costs, to_csv, to_markdown
     from benchmarks.latex import to_latex
+    from benchmarks.order import analyse
+    from benchmarks.order_csv import to_csv as order_csv
+    from benchmarks.order_text import to_markdown as order_markdown
 
-    spent = costs(entry)
+    spent, order = costs(entry), analyse(entry)
     return _table_files(_stem(entry), entry.table) | {
         f"{_stem(entry)}.tex": to_latex(entry.table, entry.name),
         "costs.md": to_markdown(entry, spent),
         "costs.csv": to_csv(entry, spent),
+        "order.md": order_markdown(entry, order),
+        "order.csv": order_csv(entry, order),
     }
 
 
