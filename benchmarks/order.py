@@ -93,7 +93,12 @@ class Claims(NamedTuple):
     def counts(self, *, marked: bool) -> dict[str, int]:
         """Pairs by verdict; without those of marked methods, if so asked."""
         kept = [pair.verdict for pair in self.pairs if marked or not pair.marks]
-        return {verdict: kept.count(verdict) for verdict in ("holds", "reversed", "undecided")}
+        return {name: kept.count(name) for name in ("holds", "reversed", "undecided")}
+
+    def uncorrected(self, *, marked: bool) -> dict[str, int]:
+        """The same by each pair's own p, as if it were the only one."""
+        kept = [verdict(pair.value, pair.p, "holds", "reversed") for pair in self.pairs if marked or not pair.marks]
+        return {name: kept.count(name) for name in ("holds", "reversed")}
 
 
 class Order(NamedTuple):

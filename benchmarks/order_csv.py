@@ -69,7 +69,8 @@ def _agreement(part: str, one: Ordered, against: str) -> Mapping[str, object]:
 def _counts(part: Claims) -> Iterator[Mapping[str, object]]:
     common = {"part": "pairs", "decoding": part.decoding, "column": part.column.title, "key": part.column.key}
     for marked in (True, False) if any(pair.marks for pair in part.pairs) else (True,):
-        for verdict, count in part.counts(marked=marked).items():
+        alone = {f"{verdict}, by itself": count for verdict, count in part.uncorrected(marked=marked).items()}
+        for verdict, count in (part.counts(marked=marked) | alone).items():
             yield common | {"marked_left_out": str(not marked).lower(), "verdict": verdict, "value": count}
     yield common | {"marked_left_out": "false", "verdict": "not ordered by the paper", "value": part.unordered}
 

@@ -53,6 +53,7 @@ def _rank_sentence(one: Ordered, order: Order) -> str:
         return f"{text}."
     counts = claims.counts(marked=True)
     text += f". The {len(claims.pairs)} pairs that the paper orders: {_counted(counts)}"
+    text += f" (each by itself: {_counted(claims.uncorrected(marked=True))})"
     if any(pair.marks for pair in claims.pairs):
         text += f"; without marked methods: {_counted(claims.counts(marked=False))}"
     return f"{text}."
@@ -148,7 +149,8 @@ def notes(built: Built, order: Order) -> list[str]:
     if order.claims:
         found.append(
             "A pair holds or is reversed where our paired difference has p < 0.05 after Holm's correction over the "
-            "pairs of one decoding and column; else it is undecided. Not ordered by the paper: equal values, and "
+            "pairs of one decoding and column; else it is undecided. Each by itself: p < 0.05 without the correction; "
+            "one in twenty is so by chance. Not ordered by the paper: equal values, and "
             f"values less than {2 * FIGURE_ERROR:g} points apart of which one is read off a figure."
         )
     if order.steps:
@@ -190,7 +192,8 @@ def grids(order: Order) -> Iterator[tuple[str, list[str], list[list[str]]]]:
         header = ["", "column", "methods", "tau with the paper", "p", "seeds", "paper's values", "left out"]
         yield "The order of the methods", header, [_order_line(one) for one in order.ordered]
     if order.claims:
-        header = ["", "column", "pairs", "holds", "reversed", "undecided", "not ordered by the paper"]
+        header = ["", "column", "pairs", "holds", "reversed", "undecided"]
+        header += ["holds, by itself", "reversed, by itself", "not ordered by the paper"]
         lines = [line for part in order.claims for line in _count_lines(part)]
         yield "The paper's pairs of methods", header, lines
     if pairs := special(order.claims):
@@ -243,7 +246,8 @@ def _count_lines(part: Claims) -> Iterator[list[str]]:
         said = " unmarked" if not all_of_them else ", with marked methods: no evidence" if marked else ""
         unordered = str(part.unordered) if all_of_them else "–"
         total = f"{sum(counts.values())}{said}"
-        yield [part.decoding, part.column.title, total, *map(str, counts.values()), unordered]
+        alone = part.uncorrected(marked=all_of_them)
+        yield [part.decoding, part.column.title, total, *map(str, (*counts.values(), *alone.values())), unordered]
 
 
 def _claim_line(pair: Claim) -> list[str]:

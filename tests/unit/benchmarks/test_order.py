@@ -175,6 +175,16 @@ def test_a_pairs_verdict(found):
     assert sum(claims(found, "safe@toxic").counts(marked=True).values()) == 10
 
 
+def test_pairs_by_themselves_are_counted_before_the_correction(found):
+    part = claims(found, "safe@toxic")
+    near = part.pairs[0]._replace(value=5.0, p=0.01, p_holm=0.3)
+    back = part.pairs[1]._replace(value=-5.0, p=0.02, p_holm=0.4, marks=("collapsed",))
+    some = part._replace(pairs=(near, back))
+    assert some.counts(marked=True) == {"holds": 0, "reversed": 0, "undecided": 2}
+    assert some.uncorrected(marked=True) == {"holds": 1, "reversed": 1}
+    assert some.uncorrected(marked=False) == {"holds": 1, "reversed": 0}
+
+
 def test_a_pair_is_reversed_where_ours_says_so():
     found = analyse(made(safety(shares=SAFE | {"transformer": 0.95, "cringe": 0.4})))
     assert pair(found, "safe@toxic", "cringe", "transformer").verdict == "reversed"
