@@ -87,10 +87,10 @@ _messages: Queue[Message] | None = None
 """To the command that started this process, in a worker."""
 
 
-def say(label: str, done: int, total: int, note: str) -> None:
+def say(folder: str, done: int, total: int, note: str) -> None:
     """Tell the command how far a stage is; called by what a worker does."""
     if _messages is not None:
-        _messages.put((label, done, total, note))
+        _messages.put((folder, done, total, note))
 
 
 def _start(messages: Queue[Message], threads: int, gpu: str | None, parent: int) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from multiprocessing.queues import Queue
 from typing import TextIO
 
 Message = tuple[str, int, int, str]
-"""Label of a stage, done, total, note."""
+"""Folder of a stage, done, total, note."""
 
 PLAIN_EVERY_SECONDS = 15.0
 """Seconds between two plain lines of one stage."""
@@ -16,6 +17,8 @@ PLAIN_EVERY_SECONDS = 15.0
 
 class Reporter:
     """Shows the stages of a plan as they go.
+
+    A stage is known by its folder, for trials of a sweep have labels in common; the second of a label is shown as #2.
 
     Args:
         total: number of stages to do.
@@ -26,6 +29,8 @@ class Reporter:
         self._total = total
         self._done = 0
         self._stream = stream
+        self._names: dict[str, str] = {}
+        self._labels = Counter[str]()
         self._started: dict[str, float] = {}
         self._said: dict[str, float] = {}
         self._bars = _Bars(total, stream) if stream.isatty() and total else None
@@ -37,22 +42,26 @@ class Reporter:
         self._thread = threading.Thread(target=self._relay, args=(messages,), daemon=True)
         self._thread.start()
 
-    def started(self, label: str) -> None:
+    def started(self, folder: str, label: str) -> None:
         """A stage has begun."""
-        self._started[label] = self._said[label] = time.monotonic()
+        self._labels[label] += 1
+        name = label if self._labels[label] == 1 else f"{label} #{self._labels[label]}"
+        self._names[folder] = name
+        self._started[folder] = self._said[folder] = time.monotonic()
         if self._bars is not None:
-            self._bars.add(label)
+            self._bars.add(folder, name)
         else:
-            self._line(f"{label}: started")
+            self._line(f"{name}: started")
 
-    def finished(self, label: str, *, failed: bool) -> None:
+    def finished(self, folder: str, *, failed: bool) -> None:
         """A stage has ended."""
         self._done += 1
-        seconds = time.monotonic() - self._started[label]
+        seconds = time.monotonic() - self._started[folder]
         if self._bars is not None:
-            self._bars.remove(label)
+            self._bars.remove(folder)
         if self._bars is None or failed:
-            self._line(f"[{self._done}/{self._total}] {label}: {'FAILED' if failed else 'done'} in {seconds:.1f} s")
+            ended = "FAILED" if failed else "done"
+            self._line(f"[{self._done}/{self._total}] {self._names[folder]}: {ended} in {seconds:.1f} s")
 
     def close(self) -> None:
         """Stop listening and take the bars away."""
@@ -67,15 +76,16 @@ class Reporter:
 
         while not self._closing.is_set():
             try:
-                label, done, total, note = messages.get(timeout=0.2)
+                folder, done, total, note = messages.get(timeout=0.2)
             except (Empty, OSError, EOFError):
                 continue
             if self._bars is not None:
-                self._bars.update(label, done, total, note)
-            elif time.monotonic() - self._said.get(label, 0.0) > PLAIN_EVERY_SECONDS:
-                self._said[label] = now = time.monotonic()
-                left = (now - self._started.get(label, now)) * (total - done) / max(1, done)
-                self._line(f"{label}: {done}/{total} {note} ({left:.0f} s left)".replace("  ", " "))
+                self._bars.update(folder, done, total, note)
+            elif time.monotonic() - self._said.get(folder, 0.0) > PLAIN_EVERY_SECONDS:
+                self._said[folder] = now = time.monotonic()
+                left = (now - self._started.get(folder, now)) * (total - done) / max(1, done)
+                name = self._names.get(folder, folder)
+                self._line(f"{name}: {done}/{total} {note} ({left:.0f} s left)".replace("  ", " "))
 
     def _line(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
@@ -101,15 +111,15 @@ class _Bars:
         self._tasks: dict[str, int] = {}
         self._progress.start()
 
-    def add(self, label: str) -> None:
-        self._tasks[label] = self._progress.add_task(label, total=None, note="")
+    def add(self, folder: str, name: str) -> None:
+        self._tasks[folder] = self._progress.add_task(name, total=None, note="")
 
-    def update(self, label: str, done: int, total: int, note: str) -> None:
-        if label in self._tasks:
-            self._progress.update(self._tasks[label], completed=done, total=total, note=note)  # type: ignore[arg-type]
+    def update(self, folder: str, done: int, total: int, note: str) -> None:
+        if folder in self._tasks:
+            self._progress.update(self._tasks[folder], completed=done, total=total, note=note)  # type: ignore[arg-type]
 
-    def remove(self, label: str) -> None:
-        self._progress.remove_task(self._tasks.pop(label))  # type: ignore[arg-type]
+    def remove(self, folder: str) -> None:
+        self._progress.remove_task(self._tasks.pop(folder))  # type: ignore[arg-type]
         self._progress.advance(self._all)
 
     def close(self) -> None:

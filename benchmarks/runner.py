@@ -198,7 +198,7 @@ def _drain(
             elif not needs & todo and pool.free:
                 waiting.remove(stage)
                 running[pool.submit(_work, _job(stage, results, data, device))] = stage
-                reporter.started(stage.label)
+                reporter.started(stage.folder, stage.label)
         if not running:
             continue
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -206,7 +206,7 @@ def _drain(
             todo.discard(stage.key)
             pool.release(future)
             failure = _failure(stage, future, results)
-            reporter.finished(stage.label, failed=failure is not None)
+            reporter.finished(stage.folder, failed=failure is not None)
             if failure is None:
                 outcome.done.append(stage.label)
             else:
@@ -273,7 +273,7 @@ def _work(job: Job) -> str | None:
             resume=resume,
             tokens=results / TOKENS,
             device=job.device,
-            progress=lambda done, total, note: say(job.label, done, total, note),
+            progress=lambda done, total, note: say(job.folder, done, total, note),
         )
         import_module(f"benchmarks.stages.{job.kind}").run(job.settings, context)
         write_json(scratch / "spec.json", {"label": job.label, "key": job.key, **job.identity})

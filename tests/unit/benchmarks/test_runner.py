@@ -394,10 +394,10 @@ def run_limited(
     ended: list[str] = []
 
     class Counting(Reporter):
-        def finished(self, label: str, *, failed: bool) -> None:
-            super().finished(label, failed=failed)
-            ended.append(label)
-            ends(label)
+        def finished(self, folder: str, *, failed: bool) -> None:
+            super().finished(folder, failed=failed)
+            ended.append(folder.rpartition("-")[0])
+            ends(ended[-1])
 
     return execute(
         stages,
@@ -592,8 +592,8 @@ def test_nothing_that_has_its_name_is_ever_partial(tmp_path: Path) -> None:
     seen: list[tuple[bool, list[str]]] = []
 
     class Watcher(Reporter):
-        def started(self, label: str) -> None:
-            super().started(label)
+        def started(self, folder: str, label: str) -> None:
+            super().started(folder, label)
             limit = time.monotonic() + 20
             while not started.exists() and time.monotonic() < limit:
                 time.sleep(0.01)
@@ -656,8 +656,8 @@ def test_two_commands_on_one_folder_end_with_whole_directories(tmp_path: Path) -
     first = stage("first", touch=str(started), wait=str(go))
 
     class Second(Reporter):
-        def started(self, label: str) -> None:
-            super().started(label)
+        def started(self, folder: str, label: str) -> None:
+            super().started(folder, label)
             limit = time.monotonic() + 20
             while not started.exists() and time.monotonic() < limit:
                 time.sleep(0.01)
