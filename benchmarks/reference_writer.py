@@ -1,6 +1,6 @@
 """Records a reference: scores of today, for git, that later ones are compared with.
 
-A reference is a results folder with nothing in it but what tables are made from: the same files as `results/README.md`
+A reference is a results folder with nothing in it but what tables are made from: the same files as `results/SCHEMA.md`
 describes, fewer of them. Of the scores it holds the columns that the table's own columns need.
 """
 
