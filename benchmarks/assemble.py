@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from benchmarks.budget import assert_comparable
 from benchmarks.errors import DataError, did_you_mean
 from benchmarks.plan import Plan, Stage
+from benchmarks.provenance import SWEEP, without_paths
 from benchmarks.published import PaperTable, load_paper
 from benchmarks.stored import Stored, judge_problem, manifest_problem, read_json, read_ledger, read_stored
 from benchmarks.table_inputs import JudgeReport, RunScores, TableMeta
@@ -112,7 +113,7 @@ def inputs(made_from: Mapping[str, Any], results: Path, stored: Mapping[str, Sto
         judged = {column.metric: read_json(report) for column in columns if column.metric in task.judged}
     counts_file = results / made_from["references"] / "counts.json"
     counts: dict[str, int] = read_json(counts_file) if counts_file.exists() else {}
-    changes = ", ".join(made_from["changes"])
+    changes = _said(made_from["changes"])
     paper = None if task.paper_table is None else load_paper(task.paper_table)
     meta = TableMeta(
         task=task.name,
@@ -138,6 +139,13 @@ def inputs(made_from: Mapping[str, Any], results: Path, stored: Mapping[str, Sto
         trials=_trials(made_from, results),
     )
     return Inputs(runs, judged, meta)
+
+
+def _said(changes: Sequence[str]) -> str:
+    """What was changed of the preset; of sweeps what they chose, for notes have the values that they tried."""
+    swept = [change.removeprefix(SWEEP).partition("=")[0] for change in changes if change.startswith(SWEEP)]
+    others = [without_paths(change) for change in changes if not change.startswith(SWEEP)]
+    return ", ".join([*others, *[f"chosen on validation: {', '.join(swept)}"] * bool(swept)])
 
 
 def _guide_report(made_from: Mapping[str, Any], results: Path) -> JudgeReport | None:
@@ -186,7 +194,8 @@ def _data_notes(task: Task, made_from: Mapping[str, Any], counts: Mapping[str, i
 def _backbone_note(spec: Mapping[str, Any], paper: PaperTable) -> str:
     """What the methods start from, and what those of the paper did."""
     if spec["kind"] == "pretrained":
-        ours = Path(spec["name"]).name if Path(spec["name"]).is_absolute() else spec["name"]
+        name = spec.get("gguf_file") or spec["name"]
+        ours = Path(name).name if Path(name).is_absolute() else name
     else:
         causal = spec["family"] == "causal"
         kind = "a decoder-only model" if causal else "an encoder-decoder"

@@ -1,24 +1,31 @@
-"""Can a plan be carried out? Looks at configuration, data, disk and device; trains nothing."""
+"""Can a plan be carried out? Looks at configuration, data, models, disk and device; trains nothing."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from benchmarks.config import RunConfig
 from benchmarks.datafolder import DataSource
+from benchmarks.model_files import Found, look
 from benchmarks.plan import Plan
 from benchmarks.tasks import registry as tasks
 from benchmarks.tasks.base import LM_DATA
-from cringe.specs import PretrainedBackbone, ScratchBackbone
+from cringe.specs import PretrainedBackbone, PretrainedClassifier, ScratchBackbone
 
 BYTES_PER_WEIGHT = 4
-LARGEST_PRETRAINED = 2_000_000_000
-"""Bytes to reckon with for a pretrained backbone of unknown size: 400M parameters in single precision, and room."""
+TRAINED_COPIES = 4
+"""Numbers that a weight has in training: itself, its gradient, and Adam's two moments."""
+LARGEST_PRETRAINED = 500_000_000
+"""Weights to reckon with on disk for a pretrained model of unknown size: BlenderBot 400M's, and room."""
+_ROLES = ("backbone", "reference", "guide", "judge", "second_judge")
+"""Settings that may name a pretrained model."""
 
 
 def report(plan: Plan, source: DataSource, out: Path, device: str) -> tuple[list[str], int]:
-    """Lines for people, and the exit code: 0, or 2 where the disk will not do.
+    """Lines for people, and the exit code: 0, 2 where disk or memory will not do, or 3 where a model is missing.
 
     Raises:
         DataError: the data cannot be read.
@@ -30,8 +37,15 @@ def report(plan: Plan, source: DataSource, out: Path, device: str) -> tuple[list
         f"stages: {len(plan.stages)}, done {sum((out / stage.folder).exists() for stage in plan.stages)}",
     ]
     lines += _data(plan, source)
-    disk, code = _disk(plan, out)
-    return [*lines, disk, f"device: {device}, {os.cpu_count()} cores, {config.threads} thread(s) a stage"], code
+    found = dict(_pretrained(config))
+    if found:
+        lines.append(f"models: {'ok' if all(model.usable for model in found.values()) else 'missing'}")
+        lines += [f"  {role}: {_told(config, role, model)}" for role, model in found.items()]
+    disk, disk_code = _disk(plan, found, out)
+    memory, memory_code = _memory(config, found, device)
+    code = max(disk_code, memory_code, *(0 if model.usable else 3 for model in found.values()), 0)
+    device_line = f"device: {device}, {os.cpu_count()} cores, {config.threads} thread(s) a stage"
+    return [*lines, disk, memory, device_line], code
 
 
 def _data(plan: Plan, source: DataSource) -> list[str]:
@@ -49,25 +63,86 @@ def _data(plan: Plan, source: DataSource) -> list[str]:
     return lines
 
 
-def _disk(plan: Plan, out: Path) -> tuple[str, int]:
+def _pretrained(config: RunConfig) -> Iterator[tuple[str, Found]]:
+    """The role of every pretrained model, and what there is of it."""
+    for role in _ROLES:
+        spec = getattr(config, role)
+        if isinstance(spec, PretrainedBackbone):
+            yield role, look(spec.name, gguf_file=spec.gguf_file, revision=spec.revision)
+        elif isinstance(spec, PretrainedClassifier):
+            yield role, look(spec.name, revision=spec.revision)
+
+
+def _told(config: RunConfig, role: str, model: Found) -> str:
+    spec = getattr(config, role)
+    file = getattr(spec, "gguf_file", None)
+    size = "" if model.parameters is None else f", {model.parameters:,} parameters"
+    return f"{spec.name}{f'/{file}' if file else ''}: {model.said}{size}"
+
+
+def _disk(plan: Plan, found: Mapping[str, Found], out: Path) -> tuple[str, int]:
     """Free space against what the models of the plan will take."""
     place = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
     if not place.is_dir() or not os.access(place, os.W_OK):
         return f"disk: {place} cannot be written to; name another folder with --out", 2
-    models = sum(stage.kind in {"warmup", "reference", "train"} for stage in plan.stages)
-    need = models * _model_bytes(plan.config.backbone)
+    roles = {"warmup": ["backbone"], "train": ["backbone"], "reference": ["reference"]}
+    # Classifiers from scratch are small.
+    roles["guide"] = ["guide"] if "guide" in found else []
+    roles["judge"] = [role for role in ("judge", "second_judge") if role in found]
+    written = [role for stage in plan.stages for role in roles.get(stage.kind, ())]
+    sizes = [_parameters(plan.config, role, found) for role in written]
+    need = BYTES_PER_WEIGHT * sum(LARGEST_PRETRAINED if size is None else size for size in sizes)
     free = shutil.disk_usage(place).free
     fits = "ok" if need < free else "too little"
-    return f"disk: {fits}; about {need / 1e6:,.0f} MB for {models} models, {free / 1e6:,.0f} MB free in {place}", (
-        0 if need < free else 2
-    )
+    guess = f", {unknown} of them of unknown size" if (unknown := sizes.count(None)) else ""
+    models = f"{need / 1e6:,.0f} MB for {len(sizes)} models{guess}"
+    return f"disk: {fits}; about {models}, {free / 1e6:,.0f} MB free in {place}", 0 if need < free else 2
 
 
-def _model_bytes(spec: ScratchBackbone | PretrainedBackbone) -> int:
-    """About what a model takes: its embeddings, attention (4 d² each) and feed-forward layers."""
-    if isinstance(spec, PretrainedBackbone):
-        return LARGEST_PRETRAINED
-    attention, feedforward = 4 * spec.width**2, 2 * spec.width * spec.feedforward
-    layers = spec.encoder_layers * (attention + feedforward) + spec.decoder_layers * (2 * attention + feedforward)
+def _memory(config: RunConfig, found: Mapping[str, Found], device: str) -> tuple[str, int]:
+    """What the largest model holds in training, against what the device has; what a batch takes is not known."""
+    roles = ["backbone", *["reference"] * isinstance(config.reference, ScratchBackbone)]
+    sizes = [_parameters(config, role, found) for role in roles]
+    if None in sizes:
+        return "memory: not known before the backbone has been fetched", 0
+    largest = max(size for size in sizes if size is not None)
+    need = largest * BYTES_PER_WEIGHT * TRAINED_COPIES
+    has = _memory_of(device)
+    fits = "not known to be enough" if has is None else "ok" if need < has else "too little"
+    room = "" if has is None else f", {'the GPU' if device == 'cuda' else 'the machine'} has {has / 1e6:,.0f} MB"
+    what = f"{largest / 1e6:,.1f} M parameters, their gradients and Adam's moments, and more for a batch"
+    return f"memory: {fits}; training holds about {need / 1e6:,.0f} MB for {what}{room}", 2 * (fits == "too little")
+
+
+def _memory_of(device: str) -> int | None:
+    """Bytes that the smallest device of the kind has; None where the system does not say."""
+    if device == "cuda":
+        import torch
+
+        devices = range(torch.cuda.device_count())
+        return min((torch.cuda.get_device_properties(index).total_memory for index in devices), default=None)
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _parameters(config: RunConfig, role: str, found: Mapping[str, Found]) -> int | None:
+    """Number of weights of a model; None where it is pretrained and of unknown size."""
+    if role == "reference" and config.reference is None:
+        role = "backbone"
+    if role in found:
+        return found[role].parameters
+    spec = getattr(config, role)
+    return estimated_parameters(spec) if isinstance(spec, ScratchBackbone) else None
+
+
+def estimated_parameters(spec: ScratchBackbone) -> int:
+    """About how many weights a model from scratch has: embeddings, attention (4 d² each) and feed-forward layers."""
+    attention, feedforward = 4 * spec.width**2, spec.width * spec.feedforward
+    if spec.family == "causal":  # Llama's feed-forward layers have a gate, and its positions no weights
+        return spec.decoder_layers * (attention + 3 * feedforward) + spec.vocabulary * spec.width
+    layers = spec.encoder_layers * (attention + 2 * feedforward)
+    layers += spec.decoder_layers * (2 * attention + 2 * feedforward)
     positions = 2 * max(spec.max_source, spec.max_target)
-    return BYTES_PER_WEIGHT * (layers + (spec.vocabulary + positions) * spec.width)
+    return layers + (spec.vocabulary + positions) * spec.width

@@ -12,8 +12,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
+from benchmarks.config_checks import method_problems, model_problems
 from benchmarks.errors import UsageError, clip, did_you_mean
 from benchmarks.presets import FOLDER, preset_entries
+from benchmarks.provenance import LM_DATA, SHARED_JUDGE, SWEEP
 from benchmarks.tasks import registry as tasks
 from benchmarks.tasks.base import LM_DATA, Source, mixture, with_own
 from cringe.data import Stratum, batch_shares
@@ -67,8 +69,11 @@ class RunConfig(Spec):
     warmup: TrainingSettings
     """Likelihood training that all methods start from, on everything: liked, disliked and unlabelled alike."""
     reference: BackboneSpec | None = None
-    """The model whose likelihood says how fluent a reply is, such as a pretrained one. When not given: one of the
-    backbone's shape, from scratch, trained as long as the warm-up on the judge's half of the data."""
+    """The model whose likelihood says how fluent a reply is, such as a pretrained one; never the backbone's. When not
+    given: one of the backbone's shape. From scratch it is trained on the judge's half of the data."""
+    reference_training: TrainingSettings | None = None
+    """Likelihood training of a reference from scratch; what is not set of it is the warm-up's. Of no use to a
+    pretrained one, which is taken as it is."""
     training: TrainingSettings
     """The budget of every method."""
     settings: Mapping[str, SerializeAsAny[Method]]
@@ -91,6 +96,13 @@ class RunConfig(Spec):
     def _once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         """A seed that is named twice is one seed."""
         return tuple(dict.fromkeys(seeds))
+
+    @property
+    def training_of_reference(self) -> TrainingSettings:
+        """What the reference model goes through; one that is pretrained is taken as it is."""
+        if isinstance(self.reference, PretrainedBackbone):
+            return self.warmup.model_copy(update={"updates": 0})
+        return self.reference_training or self.warmup
 
 
 def resolve(
@@ -146,9 +158,9 @@ def resolve(
         "preset": preset if preset in known_presets else _file_name(Path(preset).stem, known_presets),
         "changes": (
             *overrides,
-            *[f"lm_data={lm_data}"] * bool(lm_data),
-            *["a shared judge"] * shared_judge,
-            *[f"a sweep of {sweep}" for sweep in sweeps],
+            *[f"{LM_DATA}{lm_data}"] * bool(lm_data),
+            *[SHARED_JUDGE] * shared_judge,
+            *[f"{SWEEP}{sweep}" for sweep in sweeps],
         ),
         "lm_data": lm_data,
         "shared_judge": shared_judge,
@@ -160,14 +172,17 @@ def resolve(
             values["decoding"] = {name: spec for name, spec in values["decoding"].items() if spec is not None}
         if task_name:
             _fill_reads(task_name, values)
+        own, shared = values.get("reference_training"), values.get("warmup")
+        if isinstance(own, dict) and isinstance(shared, dict):
+            values["reference_training"] = _merge(shared, own)
         config = _validate(values, problems)
         if task_name:
             _check_sources(task_name, values, problems, config is None)
     if config is not None:
-        _check_models(config, problems)
+        problems += model_problems(config)
         _check_sweeps(config, problems)
         if task_name:
-            _check_methods(config, problems)
+            problems += method_problems(config)
             problems += _usual_share_problems(config)
     if problems or config is None:
         raise UsageError("\n".join(problems))
@@ -428,11 +443,12 @@ def share_problems(config: RunConfig, sources: Sequence[Source]) -> list[str]:
     if any(getattr(method, "iterations", 1) > 1 for method in trained):
         problems += _batch_problems("training", config.training.batch_size, with_own(strata))
     problems += _batch_problems("warmup", config.warmup.batch_size, strata)
-    if tasks.load(config.task).judged and config.reference is None:
+    spent = config.training_of_reference
+    if tasks.load(config.task).judged:
         seen = [source for source in sources if not source.labelled]
-        problems += _batch_problems(
-            "warmup", config.warmup.batch_size, mixture([*seen, Source(name="judge", labelled=True)])
-        )
+        strata = mixture([*seen, Source(name="judge", labelled=True)])
+    setting = "reference_training" if spent is config.reference_training else "warmup"
+    problems += _batch_problems(setting, spent.batch_size, strata)
     return list(dict.fromkeys(problems))
 
 
@@ -443,54 +459,6 @@ def _batch_problems(setting: str, batch_size: int, strata: Sequence[Stratum]) ->
     except ValueError as error:
         return [f"{setting}.batch_size: {error}"]
     return []
-
-
-def _check_models(config: RunConfig, problems: list[str]) -> None:
-    """A backbone must have a position for every token that is decoded, and a model to be measured with."""
-    if isinstance(config.backbone, PretrainedBackbone) and config.reference is None:
-        problems.append("reference: not set; a pretrained backbone needs a pretrained model to measure fluency with")
-    if isinstance(config.backbone, ScratchBackbone):
-        places = max(config.backbone.max_source, config.backbone.max_target)
-        problems += [
-            f"decoding.{name}.max_new_tokens: {spec.max_new_tokens} is above the backbone's {places} positions "
-            "(the larger of max_source and max_target)"
-            for name, spec in config.decoding.items()
-            if spec.max_new_tokens > places
-        ]
-    guide, judge = config.guide, config.judge
-    if (
-        isinstance(guide, PretrainedClassifier)
-        and isinstance(judge, PretrainedClassifier)
-        and _same_model(guide.name, judge.name)
-        and not config.shared_judge
-    ):
-        problems.append(
-            f"judge.name: '{judge.name}' is the guide's, too, and a judge that starts from what methods learn to "
-            "please errs as it does; name another, take judge.kind=linear, or ask for it with --judge shared"
-        )
-
-
-def _same_model(name: str, other: str) -> bool:
-    """Is it one hub id, or one folder?"""
-    return name == other or (Path(name).is_dir() and Path(name).resolve() == Path(other).resolve())
-
-
-def _check_methods(config: RunConfig, problems: list[str]) -> None:
-    """What a method needs, and what its hyper-parameters say of other settings, must be so."""
-    task = tasks.load(config.task)
-    for name in config.methods:
-        method = config.settings.get(name)
-        if method is not None and method.needs and not any(source.labelled for source in task.sources):
-            problems.append(f"{name}: needs a guide, and task '{task.name}' has no labelled responses to train one on")
-        decoding = getattr(method, "decoding", None)
-        if isinstance(decoding, str) and decoding not in config.decoding:
-            problems.append(f"{name}.decoding: no decoding '{decoding}'; {did_you_mean(decoding, config.decoding)}")
-        rounds = getattr(method, "iterations", 1)
-        if rounds > max(1, config.training.updates):
-            problems.append(f"{name}.iterations: {rounds} rounds do not fit into {config.training.updates} updates")
-        k = getattr(method, "k", None)
-        if isinstance(k, int) and isinstance(config.backbone, ScratchBackbone) and k >= config.backbone.vocabulary:
-            problems.append(f"{name}.k: {k} is not below the backbone's vocabulary of {config.backbone.vocabulary}")
 
 
 def _sentences(error: ValidationError, model: type[Spec], prefix: str = "") -> list[str]:
@@ -526,8 +494,7 @@ def _fields(model: type[Spec], path: Sequence[str]) -> list[str]:
     kind = next((part for part in path if part in _CLASSIFIERS), "scratch")
     classifier, backbone = _CLASSIFIERS[kind], PretrainedBackbone if kind == "pretrained" else ScratchBackbone
     kinds: dict[str, type[Spec]] = {
-        "warmup": TrainingSettings,
-        "training": TrainingSettings,
+        **dict.fromkeys(("warmup", "training", "reference_training"), TrainingSettings),
         "decoding": DecodingSpec,
         **dict.fromkeys(("judge", "second_judge", "guide"), classifier),
         "prefix_guide": PrefixGuideSpec,

@@ -19,7 +19,6 @@ from benchmarks.tasks import registry as tasks
 from benchmarks.tasks.base import Column, Source, prompt_sets
 from cringe.methods.base import Method
 from cringe.methods.cringe import Cringe
-from cringe.specs import PretrainedBackbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,17 +273,14 @@ class Planner:
         return self._stage("judge", "judge", settings)
 
     def _reference(self) -> Stage:
-        """The model that says how fluent a reply is; one that is pretrained is taken as it is."""
+        """The model that says how fluent a reply is."""
         config = self._config
-        training = config.warmup
-        if isinstance(config.reference, PretrainedBackbone):
-            training = training.model_copy(update={"updates": 0})
         return self._stage(
             "reference",
             "reference",
             {
                 "backbone": (config.reference or config.backbone).model_dump(),
-                "training": training.model_dump(),
+                "training": config.training_of_reference.model_dump(),
                 "seed": 4,
             },
         )

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from benchmarks.config import RunConfig
+from benchmarks.config_checks import same_model
 from benchmarks.errors import DataError, UsageError, clip, did_you_mean
 from benchmarks.scoring import GivenModel
 from cringe.specs import PretrainedBackbone
@@ -70,6 +71,11 @@ def pretrained_model(what: str, words: Sequence[str], *, name: str | None, confi
     except ValidationError as error:
         lines = "".join(f"\n  {item['loc'][-1]}: {item['msg']} (found {item['input']!r})" for item in error.errors())
         raise UsageError(f"{what} cannot be read so:{lines}\n  next step: set it with --model KEY=VALUE") from error
+    if isinstance(config.reference, PretrainedBackbone) and same_model(spec, config.reference):
+        raise UsageError(
+            f"{what} is the reference model, too, and a model finds fluent what it writes itself\n"
+            "  next step: name another with --set reference.name=…, or take a preset whose reference is another"
+        )
     row = name or re.sub(r"[^A-Za-z0-9._-]+", "-", Path(what).stem if source.gguf_file else Path(what).name)
     commit = f" at {spec.revision}" if spec.revision else ""
     return GivenModel(

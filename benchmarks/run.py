@@ -60,10 +60,10 @@ def _list() -> int:
         print(f"{title}:")
         for entry in module.entries().values():
             also = f" (also: {', '.join(entry.aliases)})" if entry.aliases else ""
-            print(f"  {entry.name:15} {entry.sentence}{also}")
+            print(f"  {entry.name:17} {entry.sentence}{also}")
     print("presets:")
     for name, sentence in preset_entries().items():
-        print(f"  {name:15} {sentence}")
+        print(f"  {name:17} {sentence}")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-_BY_SIZE = ("tiny", "cpu", "small", "paper")
+_BY_SIZE = ("tiny", "cpu", "small", "small_pretrained", "paper")
 
 
 def preset_entries() -> dict[str, str]:

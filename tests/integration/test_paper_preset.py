@@ -24,6 +24,7 @@ import yaml
 from safetensors.torch import load_file
 
 import benchmarks
+from benchmarks.model_files import safetensors_parameters
 from benchmarks.presets import FOLDER
 from benchmarks.tasks import synthetic
 from cringe.backbones import Backbone, pretrained_backbone
@@ -298,11 +299,19 @@ def test_check_passes_and_counts_the_trials(place: Place) -> None:
     (disk,) = (line for line in lines if line.startswith("disk: "))
     trials = len(PRESET["sweeps"]["cringe_single"]["alpha"])
     models = 3 + trials  # the value that is set is one of the trials'
-    assert disk.startswith(f"disk: ok; about {models * 2000:,} MB for {models} models, ")
+    stored, reference = (
+        safetensors_parameters(place.folder / name / "model.safetensors") for name in ("blenderbot", "reference")
+    )
+    assert stored == place.shape.parameters + VOCABULARY, "the bias of the logits is stored, and not trained"
+    size = 4 * ((models - 1) * stored + reference) / 1e6
+    assert disk.startswith(f"disk: ok; about {size:,.0f} MB for {models} models, ")
+    assert "models: ok" in lines
+    assert f"  backbone: {place.folder / 'blenderbot'}: there, {stored:,} parameters" in lines
     assert lines[-1] == f"device: cpu, {os.cpu_count()} cores, 1 thread(s) a stage"
     without = place.command("--check", settings=("sweeps=null",))
     assert without.returncode == 0
-    assert "disk: ok; about 8,000 MB for 4 models, " in without.stdout
+    size = 4 * (3 * stored + reference) / 1e6
+    assert f"disk: ok; about {size:,.0f} MB for 4 models, " in without.stdout
 
 
 def test_two_updates_are_made_as_the_preset_says(place: Place, run: subprocess.CompletedProcess[str]) -> None:

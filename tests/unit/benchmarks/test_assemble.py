@@ -275,6 +275,23 @@ def test_a_shared_judge_is_said(results: Path) -> None:
     assert found.meta.preset == "tiny with a shared judge"
 
 
+def test_paths_of_this_machine_do_not_stand_in_the_title(results: Path) -> None:
+    """Published or shown to others, they say who ran it and nothing of what was compared."""
+    model = "kind: pretrained, name: /home/me/models/a, max_source: 64, max_target: 32"
+    plan = planned(
+        "judge.kind=pretrained",
+        "judge.name=/home/me/models/judge",
+        f"reference={{{model}}}",
+        "training.updates=3",
+        methods=("transformer",),
+    )
+    fill(plan, results)
+    assert read(plan, results).meta.preset == (
+        "tiny with judge.kind=pretrained, judge.name=judge, "
+        "reference={kind: pretrained, name: a, max_source: 64, max_target: 32}, training.updates=3"
+    )
+
+
 @pytest.mark.parametrize("content", ["", 'a,b\n"1,2\n', b"\xff\xfe\x00"])
 def test_scores_that_cannot_be_read(content: str | bytes, results: Path) -> None:
     plan = planned(methods=("transformer",))
@@ -302,9 +319,18 @@ def notes(results: Path, *overrides: str, counts: Mapping[str, int], **options: 
             ("backbone.family=causal",),
             "a decoder-only model trained from scratch (layers 1, width 80, vocabulary 2,000)",
         ),
+        (("pretrained", "name: /home/me/a"), "a"),
+        (("pretrained", "name: some/model"), "some/model"),
+        (("pretrained", "name: /home/me/package, gguf_file: b.gguf"), "b.gguf"),
     ],
 )
 def test_the_backbone_stands_beside_the_papers(results: Path, overrides: tuple[str, ...], ours: str) -> None:
+    if overrides[:1] == ("pretrained",):
+        limits = "max_source: 64, max_target: 32"
+        overrides = (
+            f"backbone={{kind: pretrained, {overrides[1]}, {limits}}}",
+            f"reference={{kind: pretrained, name: other/model, {limits}}}",
+        )
     plan = planned(*overrides, methods=("transformer",))
     fill(plan, results, counts=OFFICIAL)
     (note,) = (note for note in read(plan, results).meta.notes if note.startswith("Backbone: "))

@@ -64,7 +64,7 @@ class StubTokenizer:
 
 
 @pytest.mark.parametrize("task", tasks.entries())
-@pytest.mark.parametrize("preset", ["tiny", "cpu", "small", "paper"])
+@pytest.mark.parametrize("preset", ["tiny", "cpu", "small", "small_pretrained", "paper"])
 def test_every_preset_is_valid_for_every_task(preset: str, task: str) -> None:
     config = configure(preset=preset, task=task)
     assert config.preset == preset
@@ -73,25 +73,38 @@ def test_every_preset_is_valid_for_every_task(preset: str, task: str) -> None:
     assert set(config.decoding) == {"greedy" if task == "convai2" else "beam", "nucleus"}
 
 
-@pytest.mark.parametrize("preset", ["small", "paper"])
+@pytest.mark.parametrize("preset", ["small", "small_pretrained", "paper"])
 def test_presets_for_a_gpu_train_in_bfloat16_and_in_one_group(preset: str) -> None:
     config = configure(preset=preset)
-    for settings in (config.warmup, config.training):
+    for settings in (config.warmup, config.training, config.training_of_reference):
         assert (settings.precision, settings.length_groups) == ("bf16", 1)
 
 
 def test_presets_are_listed_by_size_each_with_a_sentence() -> None:
     entries = preset_entries()
-    assert list(entries) == ["tiny", "cpu", "small", "paper"]
+    assert list(entries) == ["tiny", "cpu", "small", "small_pretrained", "paper"]
     assert all(sentence.endswith(".") and len(sentence) > 20 for sentence in entries.values())
     assert set(entries) == {path.stem for path in FOLDER.glob("*.yaml")}
 
 
 def test_prompts_and_seeds_are_the_ones_of_the_design() -> None:
     sizes = {name: (configure(preset=name).prompts, len(configure(preset=name).seeds)) for name in preset_entries()}
-    assert sizes == {"tiny": (250, 1), "cpu": (500, 3), "small": (500, 3), "paper": (None, 3)}
+    small = dict.fromkeys(("cpu", "small", "small_pretrained"), (500, 3))
+    assert sizes == {"tiny": (250, 1), **small, "paper": (None, 3)}
     assert isinstance(configure(preset="paper").backbone, PretrainedBackbone)
     assert configure(preset="paper").backbone.name == "facebook/blenderbot-400M-distill"
+
+
+def test_a_pretrained_backbone_is_measured_by_what_is_trained_here_and_judged_by_another_kind_than_guides() -> None:
+    config = configure(preset="small_pretrained")
+    assert isinstance(config.backbone, PretrainedBackbone)
+    assert isinstance(config.judge, PretrainedClassifier)
+    assert {type(spec) for spec in (config.guide, config.second_judge)} == {ScratchClassifier}
+    assert isinstance(config.reference, ScratchBackbone)
+    assert config.reference.family == config.backbone.family == "causal"
+    assert config.training_of_reference.updates > config.warmup.updates
+    files = configure("backbone.name=some/folder", "backbone.gguf_file=a.gguf", preset="small_pretrained").backbone
+    assert files == config.backbone.model_copy(update={"name": "some/folder", "gguf_file": "a.gguf"})
 
 
 @pytest.mark.parametrize(("preset", "low", "high"), [("tiny", 0.2e6, 0.5e6), ("cpu", 1e6, 2e6)])
@@ -106,7 +119,7 @@ def test_parameter_counts(preset: str, low: float, high: float) -> None:
     assert low <= backbone.parameters <= high
 
 
-@pytest.mark.parametrize("preset", ["tiny", "cpu", "small", "paper"])
+@pytest.mark.parametrize("preset", ["tiny", "cpu", "small", "small_pretrained", "paper"])
 def test_decodings_follow_the_released_evaluation(preset: str) -> None:
     beam, nucleus = (configure(preset=preset).decoding[name] for name in ("beam", "nucleus"))
     assert (beam.beams, beam.min_new_tokens, beam.no_repeat_ngram, beam.no_context_ngram) == (10, 20, 3, 3)
@@ -198,8 +211,11 @@ def test_a_configuration_is_frozen_and_goes_through_json() -> None:
         ({"task": "decod"}, "no task 'decod'; did you mean 'decode'? known: contradiction, convai2, decode, "),
         ({"methods": ("transfomer",)}, "no method 'transfomer'; did you mean 'transformer'? known: "),
         ({"methods": ("cringe_sngle",)}, "no method 'cringe_sngle'; did you mean 'cringe_single'? known: "),
-        ({"preset": "tinny"}, "no preset 'tinny'; did you mean 'tiny'? known: cpu, paper, small, tiny, or a YAML file"),
-        ({"preset": "zzzzzz"}, "no preset 'zzzzzz'; known: cpu, paper, small, tiny, or a YAML file"),
+        (
+            {"preset": "tinny"},
+            "no preset 'tinny'; did you mean 'tiny'? known: cpu, paper, small, small_pretrained, tiny, or a YAML file",
+        ),
+        ({"preset": "zzzzzz"}, "no preset 'zzzzzz'; known: cpu, paper, small, small_pretrained, tiny, or a YAML file"),
     ],
 )
 def test_wrong_names_get_a_suggestion(options: dict[str, object], message: str) -> None:
@@ -723,12 +739,21 @@ def test_one_pretrained_model_is_not_both_guide_and_judge(tmp_path: Path) -> Non
 PRETRAINED = "{kind: pretrained, name: some/model, max_source: 64, max_target: 32}"
 
 
+OTHER = PRETRAINED.replace("some/model", "other/model")
+SCRATCH = (
+    "{kind: scratch, vocabulary: 400, width: 16, encoder_layers: 1, decoder_layers: 1, heads: 2, feedforward: 16, "
+    "max_source: 32, max_target: 16}"
+)
+
+
 def test_a_pretrained_backbone_needs_a_reference() -> None:
-    """One from scratch knows less of language than what it is to measure."""
-    assert problems(f"backbone={PRETRAINED}") == [
-        "reference: not set; a pretrained backbone needs a pretrained model to measure fluency with"
-    ]
-    config = configure(f"backbone={PRETRAINED}", f"reference={PRETRAINED}")
+    """One of its shape from scratch would know less of language than what it is to measure."""
+    (line,) = problems(f"backbone={PRETRAINED}")
+    assert line == (
+        "reference: not set; a pretrained backbone needs another model to measure fluency with: a pretrained one "
+        "(reference.kind=pretrained reference.name=…), or the settings of one from scratch"
+    )
+    config = configure(f"backbone={PRETRAINED}", f"reference={OTHER}")
     assert isinstance(config.reference, PretrainedBackbone)
     assert configure().reference is None
     assert isinstance(configure(preset="paper").reference, PretrainedBackbone)
@@ -736,8 +761,75 @@ def test_a_pretrained_backbone_needs_a_reference() -> None:
 
 
 def test_a_backbone_of_another_kind_in_a_file_drops_the_preset_s(tmp_path: Path) -> None:
-    preset = write(tmp_path / "mine.yaml", f"extends: tiny\nbackbone: {PRETRAINED}\nreference: {PRETRAINED}\n")
+    preset = write(tmp_path / "mine.yaml", f"extends: tiny\nbackbone: {PRETRAINED}\nreference: {OTHER}\n")
     assert configure(preset=preset).backbone.name == "some/model"
+
+
+def test_the_reference_is_no_model_that_methods_start_from(tmp_path: Path) -> None:
+    """By hub id, folder or GGUF file, however it is spelt; another revision is the same model at another time."""
+
+    def refused(backbone: str, reference: str) -> bool:
+        try:
+            configure(f"backbone={backbone}", f"reference={reference}")
+        except UsageError as error:
+            return str(error).startswith("reference.name: '")
+        return False
+
+    (line,) = problems(f"backbone={PRETRAINED}", f"reference={PRETRAINED}")
+    assert line == (
+        "reference.name: 'some/model' is the backbone's, too, and a model finds fluent what methods that start from "
+        "it write; name another, or take one from scratch"
+    )
+    assert refused(PRETRAINED, PRETRAINED.replace("}", ", revision: abc, turn_separator: ' '}"))
+    assert not refused(PRETRAINED, OTHER)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    for name in ("a.gguf", "b.gguf"):
+        (folder / name).touch()
+    (folder / "c.gguf").symlink_to(folder / "a.gguf")
+    here, there = (PRETRAINED.replace("some/model", str(tmp_path / name)) for name in ("model", "link"))
+    assert refused(here, there)
+    files = {name: there.replace("}", f", gguf_file: {name}.gguf}}") for name in "abc"}
+    assert refused(here, files["a"]), "a folder's weights in another format"
+    assert refused(files["a"], files["a"])
+    assert refused(files["a"], files["c"])
+    assert not refused(files["a"], files["b"])
+    hub = [PRETRAINED.replace("}", f", gguf_file: {name}.gguf}}") for name in "aab"]
+    assert refused(hub[0], hub[1])
+    assert not refused(hub[0], hub[2])
+
+
+def test_a_reference_from_scratch_has_a_training() -> None:
+    """The warm-up's where nothing else is said, and never none at all."""
+    config = configure("warmup.updates=9", "warmup.batch_size=16")
+    assert config.reference_training is None
+    assert config.training_of_reference == config.warmup
+    config = configure("reference_training.updates=7", "warmup.updates=0", "warmup.batch_size=16")
+    assert config.training_of_reference == config.warmup.model_copy(update={"updates": 7})
+    config = configure(f"reference={PRETRAINED}", "reference_training.updates=7", "warmup.updates=0")
+    assert config.training_of_reference == config.warmup
+
+    said = (
+        "updates: 0 leaves the reference model, which is from scratch, untrained, and it measures no fluency; set "
+        "reference_training.updates, or name a pretrained one with reference.kind and reference.name"
+    )
+    assert problems("warmup.updates=0") == [f"warmup.{said}"]
+    assert problems("warmup.updates=0", f"backbone={PRETRAINED}", f"reference={SCRATCH}") == [f"warmup.{said}"]
+    assert problems("reference_training.updates=0") == [f"reference_training.{said}"]
+    assert configure("warmup.updates=0", f"reference={PRETRAINED}").warmup.updates == 0
+    (line,) = problems("reference_training.update=7")
+    assert line.startswith("reference_training.update: no such setting; did you mean 'updates'?")
+
+
+@pytest.mark.parametrize("task", ["decode", "fits"])
+def test_batches_of_the_reference_are_cut_whole(task: str) -> None:
+    """Also where they are of another size than the warm-up's."""
+    lines = problems("reference_training.batch_size=31", task=task)
+    assert lines
+    assert all(line.startswith("reference_training.batch_size: a batch of 31 cannot be cut ") for line in lines)
+    lines = problems("warmup.batch_size=31", "reference_training.batch_size=32", task=task)
+    assert {line.split(":")[0] for line in lines} == {"warmup.batch_size"}
 
 
 # Methods that need a guide

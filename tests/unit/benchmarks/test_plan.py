@@ -796,6 +796,15 @@ def test_a_reference_from_scratch_is_trained() -> None:
     assert reference.settings["training"]["updates"] == planned().config.warmup.updates
 
 
+def test_a_training_of_its_own_changes_the_reference_alone() -> None:
+    plan = planned("reference_training.updates=7")
+    (reference,) = kinds(plan, "reference")
+    assert reference.settings["training"] == plan.config.warmup.model_dump() | {"updates": 7}
+    assert changed(planned(), plan) == {"reference"} | SCORES
+    same = planned(f"reference_training.updates={plan.config.warmup.updates}")
+    assert not changed(planned(), same)
+
+
 def test_contents_of_a_pretrained_folder_are_in_the_key(tmp_path: Path) -> None:
     """Another model may come to lie under the same name; of a model on the hub its name is all there is."""
     folder = tmp_path / "model"

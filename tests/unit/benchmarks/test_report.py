@@ -335,9 +335,12 @@ def test_no_table_is_wrong_usage(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "holds no table" in said
     assert "is no folder" in said
-    with pytest.raises(SystemExit) as stopped:
-        main([str(tmp_path)])
-    assert stopped.value.code == 2
+
+
+def test_without_a_place_to_go_a_report_lies_beside_its_tables(runs):
+    assert main([str(runs), "--no-text"]) == 0
+    assert (runs / "report" / "index.html").is_file()
+    assert main([str(runs), "--no-text"]) == 0, "it is no table of the runs"
 
 
 def test_a_place_that_cannot_be_written_to_is_said(runs, tmp_path, capsys):

@@ -383,6 +383,16 @@ def test_a_pretrained_model_says_itself_how_it_is_read(tmp_path: Path) -> None:
     assert plan_of(pretrained_model(str(gpt2), [], name=None, config=configured())).key != contents.key
 
 
+def test_a_model_is_not_measured_by_itself(tmp_path: Path) -> None:
+    one, other = (pretrained(tmp_path / name, model_type="gpt2", n_positions=256) for name in "ab")
+    reference = f"reference={{kind: pretrained, family: causal, name: {one}, max_source: 64, max_target: 64}}"
+    config = configured(overrides=[reference])
+    with pytest.raises(UserError, match="is the reference model, too") as caught:
+        pretrained_model(str(one), [], name=None, config=config)
+    assert "reference.name" in str(caught.value)
+    assert pretrained_model(str(other), [], name=None, config=config).name == "b"
+
+
 @pytest.mark.parametrize(
     ("what", "words", "problem"),
     [
