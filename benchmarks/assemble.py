@@ -145,7 +145,7 @@ def _said(changes: Sequence[str]) -> str:
     """What was changed of the preset; of sweeps what they chose, for notes have the values that they tried."""
     swept = [change.removeprefix(SWEEP).partition("=")[0] for change in changes if change.startswith(SWEEP)]
     others = [without_paths(change) for change in changes if not change.startswith(SWEEP)]
-    return ", ".join([*others, *[f"chosen on validation: {', '.join(swept)}"] * bool(swept)])
+    return ", ".join([*others, *[f"{' and '.join(swept)} as chosen on validation"] * bool(swept)])
 
 
 def _guide_report(made_from: Mapping[str, Any], results: Path) -> JudgeReport | None:

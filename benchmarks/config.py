@@ -15,7 +15,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 from benchmarks.config_checks import method_problems, model_problems
 from benchmarks.errors import UsageError, clip, did_you_mean
 from benchmarks.presets import FOLDER, preset_entries
-from benchmarks.provenance import LM_DATA, SHARED_JUDGE, SWEEP
+from benchmarks.provenance import LM_ENTRY, SHARED_JUDGE, SWEEP
 from benchmarks.tasks import registry as tasks
 from benchmarks.tasks.base import LM_DATA, Source, mixture, with_own
 from cringe.data import Stratum, batch_shares
@@ -158,7 +158,7 @@ def resolve(
         "preset": preset if preset in known_presets else _file_name(Path(preset).stem, known_presets),
         "changes": (
             *overrides,
-            *[f"{LM_DATA}{lm_data}"] * bool(lm_data),
+            *[f"{LM_ENTRY}{lm_data}"] * bool(lm_data),
             *[SHARED_JUDGE] * shared_judge,
             *[f"{SWEEP}{sweep}" for sweep in sweeps],
         ),

@@ -17,7 +17,7 @@ _RELEASE = re.compile(r"^(?P<system>[A-Za-z]+)-.*-(?P<machine>x86_64|amd64|arm64
 """What `platform.platform` gives; the release of the kernel and what else stands between says nothing of a result."""
 _PATH = re.compile(r"(?<![^\s=,:'\"\[(])/(?:[^\s,'\"\])/]+/)*([^\s,'\"\])/]+)/?")
 """An absolute path in a sentence or a setting; its last part is kept."""
-SWEEP, LM_DATA, SHARED_JUDGE = "a sweep of ", "lm_data=", "a shared judge"
+SWEEP, LM_ENTRY, SHARED_JUDGE = "a sweep of ", "lm_data=", "a shared judge"
 """How entries begin among the changes of a preset that are options of their own, and not settings."""
 
 
@@ -94,8 +94,8 @@ def command(made_from: Mapping[str, Any], device: str) -> str:
     words += ["--preset", made_from["preset"], "--seeds", *map(str, made_from["seeds"])]
     changes: Sequence[str] = made_from["changes"]
     sweeps = [change.removeprefix(SWEEP) for change in changes if change.startswith(SWEEP)]
-    lm_data = [change.removeprefix(LM_DATA) for change in changes if change.startswith(LM_DATA)]
-    settings = [change for change in changes if not change.startswith((SWEEP, LM_DATA, SHARED_JUDGE))]
+    lm_data = [change.removeprefix(LM_ENTRY) for change in changes if change.startswith(LM_ENTRY)]
+    settings = [change for change in changes if not change.startswith((SWEEP, LM_ENTRY, SHARED_JUDGE))]
     for option, values in (("--set", settings), ("--sweep", sweeps), ("--lm-data", lm_data)):
         words += [option, *values] if values else []
     words += ["--judge", "shared"] if made_from["settings"]["shared_judge"] else []

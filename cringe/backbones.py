@@ -53,22 +53,23 @@ def build_backbone(spec: ScratchBackbone, tokenizer: PreTrainedTokenizerFast, *,
 
 
 def pretrained_backbone(spec: PretrainedBackbone) -> Backbone:
-    """A model from a folder or the hub; safetensors or GGUF only, no code from there is run.
+    """A model in single precision from a folder or the hub; safetensors or GGUF only, no code from there is run.
 
     Raises:
         ValueError: its tokenizer has no end token.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, GgufConfig
 
     auto = AutoModelForSeq2SeqLM if spec.family == "seq2seq" else AutoModelForCausalLM
     dropout = {} if spec.dropout is None else {"dropout": spec.dropout}
     source = {"revision": spec.revision or "main", "trust_remote_code": False}
+    weights: dict[str, Any] = {"use_safetensors": True}
     if spec.gguf_file is not None:
         source["gguf_file"] = spec.gguf_file
-        weights: dict[str, Any] = {"dtype": torch.float32}
-    else:
-        weights = {"use_safetensors": True}
-    model = auto.from_pretrained(spec.name, **source, **weights, **dropout)
+        # Unpacked, it is a plain model, which can be trained and saved; packed, it would fetch the hub's code to run.
+        weights = {"quantization_config": GgufConfig(dequantize=True)}
+    # A checkpoint may be stored in half precision, in which the small steps of a training are lost.
+    model = auto.from_pretrained(spec.name, **source, **weights, **dropout, dtype=torch.float32)
     # The decoding is the table's to say: nothing of what a checkpoint brings may add to it.
     model.generation_config = GenerationConfig.from_model_config(model.config)
     return _family(spec)(model, AutoTokenizer.from_pretrained(spec.name, **source), spec)
