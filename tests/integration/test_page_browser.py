@@ -228,7 +228,8 @@ def test_it_opens(page):
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert "generated data" in driver.find_element(By.CSS_SELECTOR, ".warning").text
     assert texts(driver, "h2") == ["safety: made up generated data", "chat: made up generated data", "Replies"]
-    assert texts(driver, "#table-1 > section > h3") == ["Decoding: beam", "Decoding: nucleus"]
+    headings = ["Decoding: beam", "Decoding: nucleus", "Does the paper's order hold? generated data"]
+    assert texts(driver, "#table-1 > section > h3") == headings
     assert "15.9 (S) second hand" in " ".join(texts(driver, "#table-1 td")).replace("\n", " ")
     # The style sheet is applied, for its hash is the policy's.
     assert driver.find_element(By.CSS_SELECTOR, ".warning").value_of_css_property("border-left-style") == "solid"

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-import benchmarks
 from benchmarks import report
 from benchmarks.rebuild import TABLES
 from benchmarks.textless import DIGITS, HASHED
 from tests.unit.benchmarks.test_report import contents
 
-ROOT = Path(benchmarks.__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PUBLISHED = sorted(path.parent for path in (ROOT / "results" / "published").glob(f"*/{TABLES}"))
 
 
