@@ -132,6 +132,8 @@ def unlike(old: Built, new: Built) -> list[str]:
     for name in (row for row in _methods(before) if row in _methods(after)):
         for flat, side in ((ours, before), (theirs, after)):
             flat |= _leaves(side["settings"]["settings"].get(name, {}), (name,))
+    # Where nothing is set it is as it was before there was anything to set.
+    ours, theirs = ({name: value for name, value in flat.items() if value is not None} for flat in (ours, theirs))
     changed = [f"{name} {_said(ours, name)} → {_said(theirs, name)}" for name in _differing(ours, theirs)]
     if changed:
         sentences.append(f"The settings differ: {'; '.join(changed)}.")
