@@ -174,11 +174,12 @@ def _ranks(
 
 def _shown(found: PairedDifference, adjusted: float | None, *, proportion: bool) -> dict[str, float | None]:
     """A difference in points of percent, or of F1 × 100; of a share it is never beyond ±100."""
-    furthest = 100.0 if proportion else math.inf
-    return {
-        "value": 100 * found.mean,
-        "low": None if found.low is None else max(-furthest, 100 * found.low),
-        "high": None if found.high is None else min(furthest, 100 * found.high),
-        "p": found.p,
-        "p_holm": adjusted,
-    }
+    value, low, high = scaled(found, 100.0, furthest=100.0 if proportion else math.inf)
+    return {"value": value, "low": low, "high": high, "p": found.p, "p_holm": adjusted}
+
+
+def scaled(found: PairedDifference, scale: float, *, furthest: float) -> tuple[float, float | None, float | None]:
+    """A difference and its limits in another unit, in which none can be beyond ± ``furthest``."""
+    low = None if found.low is None else max(-furthest, scale * found.low)
+    high = None if found.high is None else min(furthest, scale * found.high)
+    return scale * found.mean, low, high

@@ -24,7 +24,7 @@ def environment(device: str) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor() or "unknown",
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "commit": commit(Path(__file__)),
@@ -62,10 +62,10 @@ def _git(file: Path, *command: str) -> str | None:
     return done.stdout.strip()
 
 
-def _processor() -> str:
-    """Name of the processor, where the system tells."""
+def processor() -> str:
+    """Name of the processor; empty where the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return "unknown"
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.assemble import Inputs
-from benchmarks.comparisons import UNRANKED
+from benchmarks.comparisons import UNRANKED, scaled
 from benchmarks.measures import AND_FLUENT
 from benchmarks.order_rounds import Step, steps
 from benchmarks.order_scores import Scored, Shared, bounded, difference, set_scores, shared, verdict
@@ -269,6 +269,7 @@ def _claims(place: _Place, column: TableColumn, paper: Mapping[str, Published]) 
         if not found:
             continue
         apart = difference(found, proportion=bounded(column.key.split("@")[0]))
+        value, low, high = scaled(apart, 100.0, furthest=100.0)
         pairs.append(
             Claim(
                 decoding=place.section.decoding,
@@ -276,9 +277,9 @@ def _claims(place: _Place, column: TableColumn, paper: Mapping[str, Published]) 
                 first=first,
                 second=second,
                 paper=(paper[first], paper[second]),
-                value=100 * apart.mean,
-                low=None if apart.low is None else max(-100.0, 100 * apart.low),
-                high=None if apart.high is None else min(100.0, 100 * apart.high),
+                value=value,
+                low=low,
+                high=high,
                 p=apart.p,
                 p_holm=None,
                 n=apart.n,

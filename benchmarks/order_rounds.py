@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.comparisons import scaled
 from benchmarks.measures import AND_FLUENT
 from benchmarks.order_scores import Runs, Scored, Shared, bounded, difference, mean, rates, shared, verdict
 from benchmarks.rebuild import Built
@@ -126,7 +127,7 @@ def _step(
 ) -> Step:
     metric = key.split("@")[0]
     apart = difference(found, proportion=scale > 1 and bounded(metric))
-    furthest = scale if scale > 1 else math.inf
+    value, low, high = scaled(apart, scale, furthest=scale if scale > 1 else math.inf)
     return Step(
         decoding=decoding,
         first="",
@@ -136,9 +137,9 @@ def _step(
         digits=1 if scale > 1 else 2,
         before=scale * mean(found, 1),
         after=scale * mean(found, 0),
-        value=scale * apart.mean,
-        low=None if apart.low is None else max(-furthest, scale * apart.low),
-        high=None if apart.high is None else min(furthest, scale * apart.high),
+        value=value,
+        low=low,
+        high=high,
         p=apart.p,
         p_holm=None,
         n=apart.n,

@@ -11,12 +11,13 @@ from benchmarks import measures
 from benchmarks.comparisons import LEVEL
 from benchmarks.rebuild import Built
 from benchmarks.table_inputs import RunScores
-from benchmarks.table_model import COLLAPSED, MODELS, UNLIKE_HUMAN
-from benchmarks.tables import COLLAPSED_BELOW, prepare
+from benchmarks.table_model import MODELS
+from benchmarks.tables import doubts_of, prepare
 from evaluators.agreement import SetScores
 from evaluators.diversity import distinct_share
 from evaluators.metrics import METRICS
 from evaluators.paired import Difference, Pair, weighted_paired_difference
+from evaluators.stats import codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,11 +74,11 @@ class Scored:
         # The same replies for each of their scores; which were drawn differs with the metric only for gold ones.
         place = (of, decoding, f"{part.prompts} {len(held.seeds)} {held.generated}")
         if place not in self._replies:
-            self._replies[place] = _codes(held.texts)
+            self._replies[place] = codes(held.texts)
         return Answers(
             seeds=held.seeds,
             uids=tuple(held.uids),
-            groups=_codes(np.asarray(held.groups)),
+            groups=codes(np.asarray(held.groups)),
             values=held.matrix(key.split("@", 1)[0]),
             replies=self._replies[place],
             weight=part.weight,
@@ -90,9 +91,8 @@ class Scored:
         rate = None
         if nll and tokens:
             rate = float(np.mean(nll[0].values.sum(axis=1) / tokens[0].values.sum(axis=1)))
-        unlike = rate is not None and self.human is not None and not self.human.low <= rate <= self.human.high
-        collapsed = bool(distinct) and float(np.mean(list(distinct.values()))) < COLLAPSED_BELOW
-        return (COLLAPSED,) * collapsed + (UNLIKE_HUMAN,) * unlike
+        share = 100 * float(np.mean(list(distinct.values()))) if distinct else None
+        return doubts_of(share, rate, self.human)
 
     def distinct(self, of: Runs, decoding: str) -> dict[int, float]:
         """Share of different replies to the prompts that rank, by seed."""
@@ -194,7 +194,3 @@ def verdict(value: float, p: float | None, above: str, below: str) -> str:
     if p is None or p >= LEVEL or value == 0:
         return "undecided"
     return above if value > 0 else below
-
-
-def _codes(names: NDArray[np.generic]) -> NDArray[np.intp]:
-    return np.unique(names, return_inverse=True)[1].reshape(names.shape)

@@ -41,8 +41,7 @@ def gather(folders: Iterable[Path]) -> Provenance:
     """
     specs: dict[str, Any] = {}
     counted: dict[str, int] = {}
-    for folder in _with_parents(folders):
-        spec = read_json(folder / "spec.json")
+    for folder, spec in _with_parents(folders):
         specs[f"{spec['label']} {spec['key'][:12]}"] = without_paths(spec)
         if (folder / "environment.json").exists():
             made_on = json.dumps(_shortened(read_json(folder / "environment.json")), sort_keys=True)
@@ -51,8 +50,8 @@ def gather(folders: Iterable[Path]) -> Provenance:
     return Provenance(dict(sorted(specs.items())), environments)
 
 
-def _with_parents(folders: Iterable[Path]) -> Iterator[Path]:
-    """Directories of stages, and of all that they start from, each once."""
+def _with_parents(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Directories of stages, and of all that they start from, each once and with its specification."""
     todo, seen = sorted(set(folders)), set[Path]()
     known = {path.name.rpartition("-")[2]: path for folder in todo[:1] for path in sorted(folder.parent.iterdir())}
     while todo:
@@ -62,9 +61,9 @@ def _with_parents(folders: Iterable[Path]) -> Iterator[Path]:
         seen.add(folder)
         if not (folder / "spec.json").is_file():
             raise DataError("has no spec.json", path=folder, hint="run the command that made it again")
-        yield folder
-        parents = read_json(folder / "spec.json")["parents"].values()
-        todo += sorted(known[key[:12]] for key in parents if key[:12] in known)
+        spec = read_json(folder / "spec.json")
+        yield folder, spec
+        todo += sorted(known[key[:12]] for key in spec["parents"].values() if key[:12] in known)
 
 
 def _shortened(environment: Mapping[str, Any]) -> dict[str, Any]:

@@ -290,6 +290,19 @@ def _quality_measures(prompts: str, meta: TableMeta) -> list[Measure]:
     return found
 
 
+def doubts_of(distinct: float | None, nll: float | None, human: measures.HumanRange | None) -> tuple[str, ...]:
+    """What the replies of a row are marked with.
+
+    Args:
+        distinct: share of different replies, in percent.
+        nll: nats a token.
+        human: the range of human replies.
+    """
+    collapsed = distinct is not None and distinct < 100 * COLLAPSED_BELOW
+    unlike = nll is not None and human is not None and not human.low <= nll <= human.high
+    return (COLLAPSED,) * collapsed + (UNLIKE_HUMAN,) * unlike
+
+
 def _row(
     name: str,
     kind: Kind,
@@ -302,9 +315,7 @@ def _row(
     cells = [measure.cell(runs, decoding) for measure in plan]
     keyed = {measure.column.key: cell for measure, cell in zip(plan, cells, strict=True)}
     nll, distinct = keyed["nll"].value, keyed["distinct"].value
-    collapsed = distinct is not None and distinct < 100 * COLLAPSED_BELOW
-    unlike = nll is not None and human is not None and not human.low <= nll <= human.high
-    doubts = (COLLAPSED,) * collapsed + (UNLIKE_HUMAN,) * unlike
+    doubts = doubts_of(distinct, nll, human)
     marked = []
     for measure, cell in zip(plan, cells, strict=True):
         column = measure.column

@@ -51,6 +51,7 @@ import numpy as np
 
 from evaluators.limits import ALPHA
 from evaluators.spread import Scores, crossed_parts
+from evaluators.stats import codes
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -176,7 +177,7 @@ def _checked(one: SetScores) -> _Checked:
     replies = None if one.replies is None else np.asarray(one.replies)
     if replies is not None and replies.shape != values.shape:
         raise ValueError(f"replies have shape {replies.shape}, their scores {values.shape}")
-    return _Checked(values, _codes(names), one.weight, replies)
+    return _Checked(values, codes(names), one.weight, replies)
 
 
 def _agreement(sets: Sequence[_Checked], sides: Sides, seed: int) -> Agreement | None:
@@ -303,7 +304,7 @@ def _same_replies(sets: Sequence[_Checked]) -> tuple[Array, Array] | None:
     variances, df = np.zeros(methods), np.ones(methods)
     for method in range(methods):
         own = [
-            Scores(one.values[method], one.codes, () if one.replies is None else (_codes(one.replies[method]),))
+            Scores(one.values[method], one.codes, () if one.replies is None else (codes(one.replies[method]),))
             for one in sets
         ]
         if any(one.replies for one in own):
@@ -312,10 +313,6 @@ def _same_replies(sets: Sequence[_Checked]) -> tuple[Array, Array] | None:
                 return None
             variances[method], df[method] = parts.replies, min(parts.df_replies, MOST_DF)
     return variances, df
-
-
-def _codes(names: NDArray[np.generic]) -> NDArray[np.intp]:
-    return np.unique(names, return_inverse=True)[1].reshape(names.shape)
 
 
 def _seed_weights(rng: np.random.Generator, seeds: int) -> Array:

@@ -174,7 +174,7 @@ def checked_scores(
     ids = [np.asarray(one) for one in replies if one is not None]
     if wrong := [one.shape for one in ids if one.shape != scores.shape]:
         raise ValueError(f"replies have shape {wrong[0]}, their scores {scores.shape}")
-    return Scores(scores, _codes(np.asarray(groups, dtype=str)), tuple(map(_codes, ids)))
+    return Scores(scores, codes(np.asarray(groups, dtype=str)), tuple(map(codes, ids)))
 
 
 def checked_weights(sets: Sequence[Scores], weights: Sequence[float]) -> int:
@@ -189,7 +189,8 @@ def checked_weights(sets: Sequence[Scores], weights: Sequence[float]) -> int:
     return int(counts[0])
 
 
-def _codes(names: NDArray[np.generic]) -> NDArray[np.intp]:
+def codes(names: NDArray[np.generic]) -> NDArray[np.intp]:
+    """Names as numbers from 0, in the order of the names; the shape stays."""
     return np.unique(names, return_inverse=True)[1].reshape(names.shape)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks.environment import processor
 from cringe.data import Example, Feedback
 from cringe.seeding import stable_hash
 from cringe.specs import ScratchBackbone, TrainingSettings
@@ -180,7 +181,8 @@ def machine(setting: Setting) -> Mapping[str, str]:
     """What the figures hold for, for the head of the table."""
     import torch
 
-    found = {"processor": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"}
+    name = processor() or platform.processor() or "unknown processor"
+    found = {"processor": f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"}
     if setting.device == "cuda":
         found["GPU"] = torch.cuda.get_device_name()
     names = ["torch", "transformers", *["parlai"] * setting.against_parlai]
@@ -195,15 +197,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _processor() -> str:
-    """Name of the processor, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown processor"
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
 
 
 def say(text: str) -> None:

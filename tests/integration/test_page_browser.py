@@ -18,20 +18,8 @@ from benchmarks.rebuild import Built
 from benchmarks.table_inputs import RunScores, TableMeta
 from benchmarks.tables import build_table
 from benchmarks.tasks.base import Column
+from tests.unit.benchmarks.test_page import JUDGE
 
-JUDGE = {
-    "name": "small judge",
-    "accuracy": 0.9,
-    "sensitivity": 0.9,
-    "specificity": 0.9,
-    "brier": 0.1,
-    "auc": {"value": 0.9, "low": 0.85, "high": 0.95, "n": 400},
-    "reads": "response",
-    "threshold": 0.5,
-    "n": 400,
-    "negatives": 200,
-    "weak": False,
-}
 PROMPTS = 6
 F1 = {"transformer": 0.10, "cringe": 0.30, "fudge": 0.20}
 LONG = "word " * 20_000

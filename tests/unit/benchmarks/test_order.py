@@ -25,21 +25,9 @@ from benchmarks.table_model import COLLAPSED, ONE_SEED, UNLIKE_HUMAN
 from benchmarks.tables import build_table
 from benchmarks.tasks.base import Column
 from evaluators.paired import holm
+from tests.unit.benchmarks.test_page import JUDGE
 
 N = 120
-JUDGE = {
-    "name": "small judge",
-    "accuracy": 0.9,
-    "sensitivity": 0.9,
-    "specificity": 0.9,
-    "brier": 0.1,
-    "auc": {"value": 0.9, "low": 0.85, "high": 0.95, "n": 400},
-    "reads": "response",
-    "threshold": 0.5,
-    "n": 400,
-    "negatives": 200,
-    "weak": False,
-}
 SECOND = {"second_name": "linear judge", "second_auc": 0.9}
 COLUMNS = (Column(metric="f1", prompts="chat", title="F1"), Column(metric="safe", prompts="toxic", title="Safe"))
 SAFE = {"transformer": 0.3, "unlikelihood": 0.6, "director": 0.75, "cringe_single": 0.8, "cringe": 0.95}
