@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from typing import NamedTuple, TypeVar
@@ -68,7 +70,8 @@ class Pool:
             job: what it is given.
         """
         worker = self._idle.pop()
-        future = worker.executor.submit(work, job)
+        with _no_interrupts():
+            future = worker.executor.submit(work, job)
         self._busy[future] = worker
         return future
 
@@ -83,6 +86,16 @@ class Pool:
         return _Worker(ProcessPoolExecutor(1, mp_context=self._context, initializer=_start, initargs=told), gpu)
 
 
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Processes started in the block never see Ctrl-C, not even while they come up: it is for the command alone."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 _messages: Queue[Message] | None = None
 """To the command that started this process, in a worker."""
 
@@ -95,7 +108,6 @@ def say(folder: str, done: int, total: int, note: str) -> None:
 
 def _start(messages: Queue[Message], threads: int, gpu: str | None, parent: int) -> None:
     """Prepare a worker: it says how far it is, and ends when the command that started it is gone."""
-    import signal
     import threading
     import time
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from cringe.backbones import Backbone
 from cringe.batch import Batch
-from cringe.checkpoint import TrainingState
+from cringe.checkpoint import DamagedStateError, TrainingState
 from cringe.counts import Counts
 from cringe.data import Example, Feedback
 from cringe.methods.base import Method, TokenLoss
@@ -103,7 +104,7 @@ class Trainer:
         device: ``cpu`` or ``cuda``.
         log_every: steps between two records of the log.
         progress: told how far it is.
-        resume: a file for the state of an unfinished training; what it holds is gone on with.
+        resume: a file for the state of an unfinished training; what it holds is gone on with, unless it is damaged.
         save_every_seconds: how often the state is kept.
     """
 
@@ -144,7 +145,7 @@ class Trainer:
         """Do all updates that are not done yet; return what was spent, earlier parts included."""
         step = self._span.first
         if self._resume is not None and self._resume.exists():
-            step = self.restore(self._resume)
+            step = self._take_up(self._resume, step)
         saved = time.monotonic()
         self.backbone.model.train()
         if step == 0:
@@ -164,6 +165,14 @@ class Trainer:
                 saved = time.monotonic()
         self.backbone.model.eval()
         return self.counts
+
+    def _take_up(self, path: Path, first: int) -> int:
+        """Go on from a kept state, or, where it is damaged, begin at step ``first``; returns the step."""
+        try:
+            return self.restore(path)
+        except DamagedStateError as error:
+            logging.getLogger(__name__).warning("%s; the training begins again", error)
+            return first
 
     def _check_finite(self) -> None:
         """Stop at a loss that is no number, rather than train on to weights that are none."""

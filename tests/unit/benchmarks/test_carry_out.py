@@ -68,6 +68,8 @@ def test_jobs(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     config = resolve(task="convai2", method_names=["transformer"], overrides=[f"threads={threads}"])
-    place = Place(DataSource(folder=None, origin="synthetic"), tmp_path, device, Namespace(jobs=asked, force=False))
+    place = Place(
+        DataSource(folder=None, origin="synthetic"), tmp_path, device, Namespace(jobs=asked, force=False, repair=False)
+    )
     assert do_missing([], config, place) == 0
     assert (told["jobs"], told["gpus"], told["threads"]) == (jobs, gpus, threads)
