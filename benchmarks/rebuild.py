@@ -189,6 +189,8 @@ def _sound_parts(manifest: Mapping[str, Any], results: Path) -> tuple[dict[str, 
         usable["references"] = "DONE/none"
         if any(column["over"] for column in manifest["columns"]):
             notes.append(f"The counts of the data {problem}: averages over sets of prompts weigh all sets alike.")
+        elif _changed(results, manifest["references"]):
+            notes.append(f"The counts of the data {problem}: whether they are the official release is not told.")
     return usable, notes
 
 

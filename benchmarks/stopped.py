@@ -69,7 +69,8 @@ def _batch(kind: str, settings: Mapping[str, Any]) -> str:
         size = settings[_FITTED[kind]].get("batch_size")
         if size is not None:
             return _lower(f"with batches of {size} pairs", f"{kind}.batch_size", size)
-    return "; take a machine or device with more"
+    what = "while scoring, whose batches no setting makes smaller" if kind == "score" else f"in this stage ({kind})"
+    return f"{what}; take a machine or device with more"
 
 
 def _lower(what: str, setting: str, size: int, then: str = "") -> str:

@@ -10,7 +10,8 @@ rules stand in the JSON file that ``$FAULTS`` names; each happens once in all pr
             workers alone
     call    at which of these calls, from 1 on
     do      what happens before the call: a signal (KILL, TERM, INT), "fill" (no byte more fits on the disk), "exhaust"
-            (torch asks for more memory than the process may have), or "cuda" (what torch raises where a GPU is full)
+            (torch asks for more memory than the process may have), "cuda" (what torch raises where a GPU is full),
+            "sleep", or "nothing"
     to      of a signal: "self", or "command", the process that started the worker
     delay   seconds that pass before the signal is sent, while the work goes on
 
@@ -159,6 +160,12 @@ class Injector:
             torch.zeros(256 << 20, dtype=torch.uint8)
         finally:
             resource.setrlimit(resource.RLIMIT_AS, limits)
+
+    def do_sleep(self, rule: dict) -> None:
+        time.sleep(1000)
+
+    def do_nothing(self, rule: dict) -> None:
+        """The file that says that it happened is what somebody waits for."""
 
     def do_cuda(self, rule: dict) -> None:
         import torch

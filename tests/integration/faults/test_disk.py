@@ -16,7 +16,7 @@ from tests.integration.faults.scene import Ended, Scene, assert_same, contents, 
 WRITING = "benchmarks.writing:write_whole"
 FULL_IN = {
     "training state": ("transformer-s0-train", {"at": "cringe.checkpoint:TrainingState.save", "call": 7}),
-    "tokenised data": ("cringe-s0-round1", {"at": "cringe.token_cache:_write"}),
+    "tokenised data": ("transformer-s0-train", {"at": "cringe.token_cache:_write"}),
     "weights of a model": ("transformer-s0-train", {"at": "cringe.backbone_base:Backbone.save"}),
     "replies": ("transformer-s0-beam", {"at": "file", "match": r"^open .*/replies\.jsonl"}),
     "predictions": ("backbone-s0-scores", {"at": "file", "match": r"^open .*/predictions\.jsonl"}),
@@ -117,7 +117,7 @@ def test_other_commands_on_a_full_disk(what: str, scene: Scene, disk: Disk, tmp_
     there, elsewhere = disk.folder / "out", tmp_path / "elsewhere"
     disk.fill(30000)
     faults.tried("full disk")
-    refused(scene.command(*arguments, str(there)), f"{there}: No space left on device (")
+    refused(scene.command(*arguments, str(there)), f"{there}: No space left on device")
     disk.filler.unlink()
     for out in (there, elsewhere):
         assert scene.command(*arguments, str(out)).code == 0

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.integration.faults.conftest import Faults
-from tests.integration.faults.scene import Scene, assert_same, remove, stages
+from tests.integration.faults.scene import TIMEOUT, Scene, assert_same, remove, stages
 
 KIND = "the same command twice at once"
 
@@ -32,16 +32,24 @@ def test_one_takes_over_what_the_other_was_killed_at(
     """The second has nothing to do but wait, and says so."""
     remove(results, ["decode-transformer-s0-train"])
     faults.tried(KIND)
-    step = {"at": "cringe.trainer:Trainer.step", "call": 3, "do": "KILL", "to": "command", "delay": 8}
-    stop = {"at": "cringe.trainer:Trainer.step", "call": 4, "do": "STOP"}
-    first = scene.begin(*scene.run_arguments(results), rules=[step, stop])
-    limit = time.monotonic() + 120
-    while not (first.fired / "0").exists() and time.monotonic() < limit:
-        time.sleep(0.05)
-    second = scene.run(results)
-    assert second.code == 0, second.err
-    assert "waiting for another command that is at decode-transformer-s0-train\n" in second.err
-    assert second.started == ["decode-transformer-s0-train"]
-    assert first.process.poll() == -9
+    forever = {"at": "cringe.trainer:Trainer.step", "call": 3, "do": "sleep"}
+    looked = {"at": "benchmarks.claims:Claims.take", "call": 4, "do": "nothing"}
+    first = scene.begin(*scene.run_arguments(results), rules=[forever])
+    wait_for(first.fired / "0")
+    second = scene.begin(*scene.run_arguments(results), rules=[looked])
+    wait_for(second.fired / "0")
+    first.process.kill()
+    assert not first.end().left
+    ended = second.end()
+    assert ended.code == 0, ended.err
+    assert ended.err.count("waiting for another command that is at decode-transformer-s0-train\n") == 1
+    assert ended.started == ["decode-transformer-s0-train"]
     assert_same(results, undisturbed)
     faults.survived(KIND)
+
+
+def wait_for(path: Path) -> None:
+    limit = time.monotonic() + TIMEOUT
+    while not path.exists():
+        assert time.monotonic() < limit, f"{path} was never made"
+        time.sleep(0.05)
