@@ -143,6 +143,7 @@ def execute(
         order = waiting if limit.given else longest_first(waiting)
         with Claims(results) as claims, Pool(threads, share_out(gpus, min(jobs, len(waiting))), reporter) as pool:
             _drain(order, pool, claims, results, data, device, outcome, reporter, limit)
+        _sweep(results / SCRATCH)  # once more, for a command that this one waited for may have been killed
     return outcome
 
 
