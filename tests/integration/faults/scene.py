@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,25 +139,19 @@ class Running(NamedTuple):
 
 def alive(pid: int) -> bool:
     """Is this a process, and not one that only waits to be asked for its exit code?"""
-    return stat(pid) is not None
-
-
-def stat(pid: int) -> int | None:
-    """The parent of a process; None for one that is no more."""
     try:
-        state, parent = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[:2]
-    except (OSError, IndexError):
-        return None
-    return None if state in "ZX" else int(parent)
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def descendants(pid: int) -> set[int]:
     """The processes below one."""
-    parents = {int(path.name): parent for path in Path("/proc").glob("[0-9]*") if (parent := stat(int(path.name)))}
-    below, new = set(), {pid}
-    while new:
-        new = {child for child, parent in parents.items() if parent in new} - below
-        below |= new
+    below: set[int] = set()
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has ended
+            for child in map(int, path.read_text().split()):
+                below |= {child} | descendants(child)
     return below
 
 

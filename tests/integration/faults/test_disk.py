@@ -18,7 +18,6 @@ FULL_IN = {
     "training state": ("transformer-s0-train", {"at": "cringe.checkpoint:TrainingState.save", "call": 7}),
     "tokenised data": ("transformer-s0-train", {"at": "cringe.token_cache:_write"}),
     "weights of a model": ("transformer-s0-train", {"at": "cringe.backbone_base:Backbone.save"}),
-    "replies": ("transformer-s0-beam", {"at": "file", "match": r"^open .*/replies\.jsonl"}),
     "predictions": ("backbone-s0-scores", {"at": "file", "match": r"^open .*/predictions\.jsonl"}),
     "DONE": ("references", {"at": "file", "match": r"^open .*/DONE"}),
 }

@@ -1,17 +1,14 @@
 """Killed at any moment and started again, every command ends with what an undisturbed one gives.
 
-Thirty-one kills, always at the same moments: of the command and of its workers, by SIGKILL and by SIGTERM, in every
-kind of stage and while tables, reports, published results and models are written.
+Always at the same moments: of the command and of its workers, by SIGKILL and by SIGTERM, in every kind of stage. With
+those of ``test_kills_in_writing.py`` there are thirty-one.
 """
 
 from __future__ import annotations
 
 import random
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import pytest
 
 from tests.integration.faults.conftest import Faults
 from tests.integration.faults.scene import (
@@ -20,7 +17,6 @@ from tests.integration.faults.scene import (
     Ended,
     Scene,
     assert_same,
-    contents,
     remove,
     stages,
     whole,
@@ -78,14 +74,11 @@ def opened(name: str) -> dict[str, str]:
 
 STAGES = [
     Kill("warmup", "TERM", "self", SAVE, some_step()),
-    Kill("warmup", "KILL", "command", STEP, some_step()),
     Kill("reference", "TERM", "command", SAVE, some_step()),
     Kill("judge", "KILL", "self", **opened("classifier.json")),
-    Kill("guide", "TERM", "command", **opened("report.json")),
     Kill("transformer-s0-train", "KILL", "self", STEP, some_step()),
     Kill("transformer-s0-train", "KILL", "command", "file", some_step(), r"^os.rename .*\.tmp "),
-    Kill("transformer-s0-train", "TERM", "command", **opened("ledger.json")),
-    Kill("cringe-s0-round1", "KILL", "command", **opened("DONE")),
+    Kill("cringe-s0-round1", "KILL", "command", "file", 1, r"^os.rename .*/\.unfinished/"),
     Kill("cringe-s0-round1-data", "TERM", "self", REPLY, 2),
     Kill("cringe-s0-round2", "KILL", "self", SAVE, UPDATES // 4),
     Kill("backbone-beam", "KILL", "command", REPLY, 2),
@@ -93,7 +86,6 @@ STAGES = [
     Kill("references", "INT", "command", **opened("predictions.jsonl|.*\\.json")),
     Kill("transformer-s0-scores", "KILL", "self", SCORE),
     Kill("cringe-s0-scores", "TERM", "command", **opened("scores.csv")),
-    Kill("backbone-s0-scores", "KILL", "command", "file", 1, r"^os.rename .*/\.unfinished/"),
 ]
 """In every kind of stage: a step of a training, inside the writing of its state, and a file of the result."""
 
@@ -135,79 +127,3 @@ def test_in_every_kind_of_stage(scene: Scene, results: Path, undisturbed: Path, 
     assert_same(results, undisturbed)
     for kill in STAGES:
         faults.survived(f"{'SIG' + kill.signal} of a {'worker' if kill.to == 'self' else 'command'} in a stage")
-
-
-WRITING = "benchmarks.writing:write_whole"
-TABLES = {
-    "run: the first file of a table": ("run", "KILL", {"at": WRITING, "call": 1}),
-    "run: between two files": ("run", "TERM", {"at": WRITING, "call": 3}),
-    "run: before a file gets its name": ("run", "KILL", {"at": "file", "match": r"^os.rename .*\.json", "call": 1}),
-    "run: before the hashes": ("run", "KILL", {"at": WRITING, "call": 5}),
-    "score: between two files": ("score", "KILL", {"at": WRITING, "call": 3}),
-    "report: while it draws": ("report", "TERM", {"at": "benchmarks.plots:draw"}),
-    "report: a plot": ("report", "KILL", {"at": "file", "match": r"^open .*\.svg\.unfinished", "call": 2}),
-    "report: the page": ("report", "KILL", {"at": "file", "match": r"^os.rename .*/index\.html"}),
-    "report: interrupted": ("report", "INT", {"at": WRITING, "call": 4}),
-    "publish: scores": ("publish", "KILL", {"at": "file", "match": r"^open .*/scores\.csv", "call": 2}),
-    "publish: taking its place": (
-        "publish",
-        "TERM",
-        {"at": "file", "match": r"^os.rename .*/\.unfinished/", "call": 2},
-    ),
-    "publish: the table at last": ("publish", "KILL", {"at": "file", "match": r"^os.rename .*/\.unfinished/tables"}),
-    "export: the card": ("export", "KILL", {"at": "file", "match": r"^open .*/README\.md"}),
-    "export: taking its place": ("export", "TERM", {"at": "file", "match": r"^os.rename .*\.unfinished ", "call": 1}),
-}
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_while_results_are_written(name: str, scene: Scene, results: Path, tmp_path: Path, faults: Faults) -> None:
-    """What has its name is whole, whether nothing was there before or it takes the place of something."""
-    what, signal, point = TABLES[name]
-    arguments, out = writing(what, scene, results, tmp_path / "out")
-    if what != "run":
-        assert scene.command(*arguments).code == 0
-    (out,) = out.parent.glob(out.name)
-    expected = contents(out)
-    faults.tried(f"SIG{signal} while {what} writes")
-    if what in ("run", "score", "report"):  # the others write anew what is there
-        shutil.rmtree(out)
-    ended = scene.command(*arguments, rules=[point | {"do": signal}])
-    assert (ended.code, ended.fired) == (CODES[signal], {0}), ended.err
-    assert ("the same command" in ended.err) == (signal != "KILL")
-    # A file that has its name is whole.
-    torn = {file for file, found in visible(out).items() if found != expected.get(file)}
-    assert not torn
-    assert scene.command(*arguments).code == 0
-    assert contents(out) == expected
-    assert not list(tmp_path.glob(".out*"))
-    faults.survived(f"SIG{signal} while {what} writes")
-
-
-def writing(what: str, scene: Scene, results: Path, out: Path) -> tuple[tuple[str, ...], Path]:
-    """A command, and what it writes: a path, or what such a path looks like."""
-    if what == "run":
-        return scene.run_arguments(results), results / "tables" / "decode-micro-*"
-    if what == "score":
-        replies = stages(results)["decode-transformer-s0-scores"] / "predictions.jsonl"
-        same = ("--task", "decode", "--preset", "micro.yaml", "--data", "data", "--device", "cpu", "--jobs", "1")
-        command = ("benchmarks.score", str(replies), *same, "--decoding", "beam", "--name", "given")
-        return (*command, "--out", str(results)), results / "tables" / "decode-micro-given-*"
-    if what == "export":
-        return ("benchmarks.export", str(stages(results)["decode-transformer-s0-train"]), str(out)), out
-    return (f"benchmarks.{what}", str(results), "--out", str(out)), out
-
-
-def visible(folder: Path) -> dict[str, bytes]:
-    """Files but for those of hidden folders and names: what is in the making."""
-    if not folder.exists():
-        return {}
-    return {name: found for name, found in contents(folder).items() if not any(map(is_hidden, name.split("/")))}
-
-
-def is_hidden(part: str) -> bool:
-    return part.startswith(".")
-
-
-def test_there_are_thirty_one() -> None:
-    assert len(STAGES) + len(TABLES) == 31
