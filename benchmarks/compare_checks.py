@@ -211,7 +211,9 @@ def _sample(side: Side, row: str, decoding: str, key: str) -> Sample | None:
             return None
         if key == "nll":
             return Sample(replies.seeds, (_prompts(replies, side.prompts, _rates(replies, "nll", "tokens")),))
-        return Sample(replies.seeds, numbers=tuple(distinct_share(frame["reply_id"]) for frame in replies.frames))
+        return Sample(
+            replies.seeds, numbers=tuple(distinct_share(part["reply_id"].tolist()) for part in replies.columns)
+        )
     metric, prompts = key.split("@", 1)
     known = METRICS[metric.removesuffix(measures.AND_FLUENT)]
     if known.aggregate == "corpus":

@@ -253,6 +253,8 @@ def incomplete(frame: DataFrame, columns: Iterable[Column]) -> str:
         prompts = column.over or (column.prompts,)
         for name in (name for name in names if name in frame):
             part = frame[frame["prompts"].isin(prompts)]
+            if not part[name].isna().any():
+                continue
             for key, missing in part[name].isna().groupby([part[where] for where in ("decoding", "prompts")]):
                 by_row = missing.groupby(part["row"].reindex(missing.index).fillna(""))
                 for lacking in (one for _, one in by_row if 0 < one.sum() < len(one)):
