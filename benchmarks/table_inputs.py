@@ -26,6 +26,10 @@ ANY_DECODING = "*"
 """In ``decoding`` of a score: a reply that was not decoded, such as the gold one; it stands in every section."""
 
 
+RECORDED_DIGITS = 6
+"""Significant ones, of the scores in results without text."""
+
+
 class AucReport(TypedDict):
     """Area under the ROC curve with its 95 % interval (`evaluators.stats.Auc`)."""
 
