@@ -19,7 +19,7 @@ from cringe.checkpoint import TrainingState
 from cringe.counts import SUMMED, Counts
 from cringe.data import Example, Feedback
 from cringe.methods.base import Method, TokenLoss
-from cringe.processes import Processes, make_accelerator
+from cringe.parallel import Processes, make_accelerator
 from cringe.seeding import torch_seed
 from cringe.specs import TrainingSettings
 

@@ -1,4 +1,4 @@
-"""Trainings that torchrun starts and that a test repeats in one process: ``torchrun trainings.py FOLDER TASK:NAME …``."""
+"""Trainings that torchrun starts and a test repeats in one process: ``torchrun trainings.py FOLDER TASK:NAME …``."""
 
 from __future__ import annotations
 
@@ -22,36 +22,8 @@ from cringe.methods import registry
 from cringe.specs import ScratchBackbone, TrainingSettings
 from cringe.trainer import Trainer
 
-WORDS = [
-    "i",
-    "have",
-    "two",
-    "dogs",
-    "and",
-    "a",
-    "cat",
-    ".",
-    "do",
-    "you",
-    "like",
-    "pizza",
-    "?",
-    "i",
-    "do",
-    "not",
-    "like",
-    "it",
-    "at",
-    "all",
-    "!",
-    "what",
-    "do",
-    "you",
-    "do",
-    "for",
-    "work",
-    "?",
-]
+TEXT = "i have two dogs and a cat . do you like pizza ? i do not like it at all ! what do you do for work ?"
+WORDS = TEXT.split(" ")
 SPEC = ScratchBackbone(
     vocabulary=300,
     width=16,
@@ -134,7 +106,7 @@ class Sampler:
 def trainer(case: Case, *, before: Callable[[int], None] = lambda step: None, **changes: Any) -> Trainer:
     """Of a new model; ``changes`` are settings, or arguments of the trainer."""
     spec = SPEC.model_copy(update={"family": case.family, "dropout": case.dropout})
-    backbone = build_backbone(spec, train_tokenizer([" ".join(WORDS)] * 3, spec), seed=0)
+    backbone = build_backbone(spec, train_tokenizer([TEXT] * 3, spec), seed=0)
     method = registry.load(case.method)(**case.hyperparameters)
     method.wrap(backbone, seed=0)
     if case.double:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import cringe
-from cringe.processes import Processes
+from cringe.parallel import Processes
 
 SCRIPT = Path(__file__).with_name("trainings.py")
 
@@ -69,7 +69,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return Run(tmp_path_factory.mktemp("processes"))
+    return Run(tmp_path_factory.mktemp("parallel"))
 
 
 def spent(counts: dict[str, Any]) -> dict[str, Any]:
