@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _TOLD = "told"
 """Folder, inside the stage's while it is in the making, of what its ranks are told and tell."""
 
+_KILLED = "Signal 9 (SIGKILL) received"
+"""What torchrun says of a rank that was killed."""
+
 
 class RankError(Exception):
     """A rank failed; in words, with its traceback where it has one."""
@@ -104,17 +107,24 @@ def _message(line: str) -> Message | None:
 
 
 def _why(processes: int, told: Path) -> str:
-    """What went wrong: the traceback of the rank that failed first, behind what all of them had to say."""
-    log = textwrap.indent((told / "log.txt").read_text(encoding="utf-8", errors="replace").strip(), " " * 4)
+    """What went wrong, in a sentence or as the traceback of the rank that failed first, and what all had to say."""
+    said = (told / "log.txt").read_text(encoding="utf-8", errors="replace")
     failed = sorted(told.glob("rank-*.txt"), key=lambda path: path.stat().st_mtime_ns)
-    if failed:
-        rank = int(failed[0].stem.removeprefix("rank-"))
-        trace = failed[0].read_text(encoding="utf-8")
-        return f"process {rank + 1} of {processes} failed first\n{log}\n{trace}"
-    said = f"one of its {processes} processes ended without a word\n{log}"
-    if "SIGKILL" in log:
-        said = f"one of its {processes} processes was killed (out of memory?); lower training.micro_batch_size\n{log}"
-    return said
+    traces = [path.read_text(encoding="utf-8") for path in failed]
+    if _KILLED in said:  # others may have raised, for they lost it
+        what = (
+            f"one of its {processes} processes was killed (out of memory?); lower training.micro_batch_size or --jobs"
+        )
+        return f"{what}\n{_aside(said, *traces)}"
+    if not failed:
+        return f"one of its {processes} processes ended without a traceback\n{_aside(said)}"
+    rank = int(failed[0].stem.removeprefix("rank-"))
+    return f"process {rank + 1} of {processes} failed first\n{_aside(said, *traces[1:])}\n{traces[0]}"
+
+
+def _aside(*texts: str) -> str:
+    """Texts that are not to be taken for the error itself, whose lines begin further to the left."""
+    return "\n".join(textwrap.indent(text.strip(), " " * 4) for text in texts)
 
 
 def _start(processes: int, told: Path) -> None:
