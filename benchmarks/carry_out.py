@@ -73,10 +73,8 @@ def too_few(gpus: Sequence[str], processes: int) -> str:
     """What to say where a stage has more processes than there are GPUs; empty where it has not."""
     if len(gpus) >= processes:
         return ""
-    has = f"{len(gpus)} GPU{'s' * (len(gpus) != 1)}"
-    return (
-        f"processes: {processes} that train together take a GPU each, and there are {has}; set no more than {len(gpus)}"
-    )
+    there = f"there {'is' if len(gpus) == 1 else 'are'} {len(gpus)}"
+    return f"processes: each of the {processes} takes a GPU of its own, and {there}; set fewer with --set processes=N"
 
 
 def announce(plan: Plan, source: DataSource) -> None:
