@@ -58,6 +58,7 @@ TWO = {
     "director": Case(method="director", double=True, settings={"micro_batch_size": 2}, dropout=0.2, alone=2),
     "repeats": Case(method="unlikelihood_sequence", hyperparameters={"rate": 1.0, "ngram": 2}, family="causal"),
     "separate": Case(method="unlikelihood", settings={"reduction": "separate", "length_groups": 2}),
+    "half": Case(method="director_shared", family="causal", settings={"precision": "bf16"}),
     "sigmoid": Case(method="sigmoid_only"),
     "odd": Case(method="cringe_single", sizes=(7,)),
     "one": Case(method="cringe_single", sizes=(1, 8)),
