@@ -69,6 +69,14 @@ def gpu_names() -> list[str]:
     return named[:count] or [str(index) for index in range(count)]
 
 
+def too_few(gpus: Sequence[str], processes: int) -> str:
+    """What to say where a stage has more processes than there are GPUs; empty where it has not."""
+    if len(gpus) >= processes:
+        return ""
+    there = f"there {'is' if len(gpus) == 1 else 'are'} {len(gpus)}"
+    return f"processes: each of the {processes} takes a GPU of its own, and {there}; set fewer with --set processes=N"
+
+
 def announce(plan: Plan, source: DataSource) -> None:
     """Say aloud what data are used."""
     if plan.synthetic:
@@ -108,14 +116,17 @@ def try_missing(stages: Sequence[Stage], config: RunConfig, place: Place) -> Out
 
     options = place.options
     gpus = gpu_names() if place.device == "cuda" else []
-    side_by_side = len(gpus) if place.device == "cuda" else (os.cpu_count() or 1) // config.threads
+    processes = max((stage.processes for stage in missing(stages, place)), default=1)
+    if place.device == "cuda" and (problem := too_few(gpus, processes)):
+        raise UsageError(problem)
+    devices = len(gpus) if place.device == "cuda" else (os.cpu_count() or 1) // config.threads
     outcome = execute(
         stages,
         place.out,
         data=place.source.folder,
         device=place.device,
         threads=config.threads,
-        jobs=options.jobs or max(1, side_by_side),
+        jobs=options.jobs or max(1, devices // processes),
         force=options.force,
         reporter=Reporter(len(missing(stages, place)), sys.stderr),
         gpus=gpus,

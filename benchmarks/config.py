@@ -57,6 +57,9 @@ class RunConfig(Spec):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     threads: int = Field(ge=1)
     """Threads of a stage on CPU. A part of every key, so that results do not depend on how stages are run."""
+    processes: int = Field(default=1, ge=1)
+    """Processes that train a language model together, each with ``threads`` threads or a GPU of its own. A part of the
+    keys of such stages where it is above 1: sums are added in another order then, and dropout has other masks."""
     prompts: int | None = Field(default=None, ge=1)
     """Prompts to evaluate a metric on, drawn with a fixed seed; all when not given."""
     sweeps: Mapping[str, Mapping[str, tuple[Any, ...]]] = {}

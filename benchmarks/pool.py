@@ -8,7 +8,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from benchmarks.progress import Message, Reporter
 
@@ -18,10 +18,11 @@ _T = TypeVar("_T")
 
 
 class _Worker(NamedTuple):
-    """A process, and the GPU that it sees alone."""
+    """A process, and the GPUs that it sees, which are its alone."""
 
     executor: ProcessPoolExecutor
     gpu: str | None
+    """As CUDA names them; commas between several."""
 
 
 class Pool:
@@ -83,7 +84,15 @@ class Pool:
         return _Worker(ProcessPoolExecutor(1, mp_context=self._context, initializer=_start, initargs=told), gpu)
 
 
-_messages: Queue[Message] | None = None
+class Sink(Protocol):
+    """Takes messages to the command."""
+
+    def put(self, message: Message, /) -> None:
+        """Send one."""
+        ...
+
+
+_messages: Sink | None = None
 """To the command that started this process, in a worker."""
 
 
@@ -96,6 +105,16 @@ def say(folder: str, done: int, total: int, note: str) -> None:
 def _start(messages: Queue[Message], threads: int, gpu: str | None, parent: int) -> None:
     """Prepare a worker: it says how far it is, and ends when the command that started it is gone."""
     import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command; it ends its workers
+    end_with(parent)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when torch first looks for GPUs
+    prepare(messages, threads)
+
+
+def end_with(parent: int) -> None:
+    """End this process when the one that started it is gone."""
     import threading
     import time
 
@@ -104,12 +123,13 @@ def _start(messages: Queue[Message], threads: int, gpu: str | None, parent: int)
             time.sleep(0.5)
         os._exit(1)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command; it ends its workers
     threading.Thread(target=watch, daemon=True).start()
+
+
+def prepare(messages: Sink, threads: int) -> None:
+    """Make this process one that stages are done in: equal ones give equal bytes, and they say how far they are."""
     global _messages
     _messages = messages
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when torch first looks for GPUs
     import torch
     import transformers
 

@@ -47,6 +47,7 @@ class Job:
     results: str
     data: str | None
     device: str
+    processes: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,8 @@ def execute(
         jobs: stages done side by side.
         force: do again what is done.
         reporter: told how far the work is.
-        gpus: as CUDA names them; every worker sees one alone, the same one for as long as it lives. None: all see all.
+        gpus: as CUDA names them; every worker sees one alone, or as many as a stage has processes, the same ones for as
+            long as it lives. None: all see all.
         limit: once it is over no stage is begun, and those in progress are finished. Where there is one, stages are
             done in the given order, row by row, so that as many rows as can be are whole when it is over.
 
@@ -135,14 +137,16 @@ def execute(
         _refuse_damaged(results / stage.folder for stage in stages if (results / stage.folder).exists())
     if waiting:
         order = waiting if limit.given else longest_first(waiting)
-        with Pool(threads, share_out(gpus, min(jobs, len(waiting))), reporter) as pool:
+        processes = max(stage.processes for stage in waiting)
+        with Pool(threads, share_out(gpus, min(jobs, len(waiting)), processes), reporter) as pool:
             _drain(order, pool, results, data, device, outcome, reporter, limit)
     return outcome
 
 
-def share_out(gpus: Sequence[str], workers: int) -> list[str | None]:
-    """The GPU of each worker, in turn; None where there is none to choose."""
-    return [gpus[index % len(gpus)] if gpus else None for index in range(workers)]
+def share_out(gpus: Sequence[str], workers: int, each: int = 1) -> list[str | None]:
+    """The GPUs of each worker, ``each`` of them with commas between, in turn; None where there are none to choose."""
+    shares = [",".join(gpus[start : start + each]) for start in range(0, len(gpus) - each + 1, each)]
+    return [shares[index % len(shares)] if shares else None for index in range(workers)]
 
 
 def longest_first(stages: Sequence[Stage]) -> list[Stage]:
@@ -249,41 +253,57 @@ def _job(stage: Stage, results: Path, data: Path | None, device: str) -> Job:
         results=str(results),
         data=None if data is None else str(data),
         device=device,
+        processes=stage.processes,
     )
 
 
 def _work(job: Job) -> str | None:
     """Do a stage, in a worker. Returns None, or the traceback of what went wrong."""
-    from importlib import import_module
-
+    from benchmarks import ranks
     from benchmarks.environment import environment
-    from benchmarks.stages.context import Context, write_json
+    from benchmarks.stages.context import write_json
 
     results = Path(job.results)
     scratch = results / SCRATCH / f"{job.folder}.{_process(os.getpid())}"
-    resume = results / RESUME / f"{job.key}.safetensors"
     try:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        context = Context(
-            out=scratch,
-            parents={name: results / folder for name, folder in job.parents.items()},
-            data=None if job.data is None else Path(job.data),
-            hashes=job.identity.get("data", {}),
-            resume=resume,
-            tokens=results / TOKENS,
-            device=job.device,
-            progress=lambda done, total, note: say(job.folder, done, total, note),
-        )
-        import_module(f"benchmarks.stages.{job.kind}").run(job.settings, context)
+        if job.processes == 1:
+            do_stage(job, scratch)
+        else:
+            ranks.do_stage(job, scratch)
         write_json(scratch / "spec.json", {"label": job.label, "key": job.key, **job.identity})
         write_json(scratch / "environment.json", environment(job.device))
         _publish(scratch, results / job.folder)
-        resume.unlink(missing_ok=True)
+        _resume(job).unlink(missing_ok=True)
     except Exception:  # noqa: BLE001 - whatever it is, it is this stage's alone, and it is told
         shutil.rmtree(scratch, ignore_errors=True)
         return traceback.format_exc()
     return None
+
+
+def do_stage(job: Job, out: Path) -> None:
+    """Do a stage in this process, into a folder of its own."""
+    from importlib import import_module
+
+    from benchmarks.stages.context import Context
+
+    results = Path(job.results)
+    context = Context(
+        out=out,
+        parents={name: results / folder for name, folder in job.parents.items()},
+        data=None if job.data is None else Path(job.data),
+        hashes=job.identity.get("data", {}),
+        resume=_resume(job),
+        tokens=results / TOKENS,
+        device=job.device,
+        progress=lambda done, total, note: say(job.folder, done, total, note),
+    )
+    import_module(f"benchmarks.stages.{job.kind}").run(job.settings, context)
+
+
+def _resume(job: Job) -> Path:
+    return Path(job.results) / RESUME / f"{job.key}.safetensors"
 
 
 def _publish(scratch: Path, target: Path) -> None:

@@ -238,7 +238,8 @@ def test_tables_match_by_task_preset_and_kind_of_data():
         ({}, []),
         ({"settings": SETTINGS | {"seeds": [5], "methods": ["cringe"]}}, []),
         # A setting that came later and is not set.
-        ({"settings": SETTINGS | {"reference_training": None}}, []),
+        ({"settings": SETTINGS | {"reference_training": None, "processes": 1}}, []),
+        ({"settings": SETTINGS | {"processes": 2}}, ["The settings differ: processes 1 → 2."]),
         # Of a method that only one side has, settings do not matter.
         ({"settings": SETTINGS | {"settings": {"cringe": {"alpha": 1.0}, "fudge": {"weight": 9.0}}}}, []),
         (

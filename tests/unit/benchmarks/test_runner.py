@@ -267,6 +267,8 @@ def test_gpus_are_shared_out_in_turn() -> None:
     assert share_out(["0", "3"], 5) == ["0", "3", "0", "3", "0"]
     assert share_out(["0", "3"], 1) == ["0"]
     assert share_out([], 2) == [None, None]
+    assert share_out(["0", "3", "GPU-a", "5", "6"], 3, 2) == ["0,3", "GPU-a,5", "0,3"]
+    assert share_out([], 2, 2) == [None, None]
 
 
 def test_the_longest_chain_is_begun_first(tmp_path: Path) -> None:
