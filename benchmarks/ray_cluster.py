@@ -63,8 +63,8 @@ class Cluster:
 
     def __init__(self, address: str | None, *, threads: int, cpus: int) -> None:
         if address is not None:
-            # Where something listens that is no Ray, it would try twenty times for 40 seconds. Read at import.
-            os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")
+            # Where something listens that is no Ray, it would try twenty times for 40 seconds.
+            os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
         import_ray()
         self._address = address
         self._threads = threads

@@ -134,7 +134,7 @@ class RayPool:
             UsageError: one does not, or does not answer.
         """
         import ray
-        from ray.exceptions import GetTimeoutError, RayError
+        from ray.exceptions import GetTimeoutError, RayError, RayTaskError
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         asked = {}
@@ -149,7 +149,9 @@ class RayPool:
             except GetTimeoutError:
                 problem = f"machine {name} did not answer within {LOOK_SECONDS:.0f} seconds"
             except RayError as error:
-                problem = f"machine {name} cannot be asked: {str(error).strip().splitlines()[-1]}"
+                # A traceback ends with what is to be said; what Ray says itself begins with it.
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                problem = f"machine {name} cannot be asked: {lines[-1 if isinstance(error, RayTaskError) else 0]}"
             if problem:
                 problems.append(problem)
         if problems:
