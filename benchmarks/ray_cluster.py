@@ -62,7 +62,12 @@ class Cluster:
     """
 
     def __init__(self, address: str | None, *, threads: int, cpus: int) -> None:
-        if address is not None:
+        if address is None:
+            # Nobody else on this machine or its network shall run code in what is started here.
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+                os.environ.setdefault("RAY_AUTH_TOKEN", token_hex(32))
+        else:
             # Where something listens that is no Ray, it would try twenty times for 40 seconds.
             os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
         import_ray()
@@ -202,10 +207,13 @@ def _joined(address: str | None, *, cpus: int, threads: int) -> Iterator[None]:
             **(local if address is None else {}),
         )
     except Exception as error:  # whatever it is, there is no cluster
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        where = "no Ray could be started here" if address is None else f"the Ray cluster at {address} cannot be joined"
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if address is None:
+            raise UsageError(f"no Ray could be started here: {said}\n  next step: leave out --executor") from error
         raise UsageError(
-            f"{where}: {said[0]}\n  next step: see --ray-address in --help, or leave out --executor"
+            f"the Ray cluster at {address} cannot be joined: {said}\n"
+            "  next step: run the command on a machine of the cluster; where it asks for a token, with "
+            "RAY_AUTH_MODE=token and the cluster's token in ~/.ray/auth_token"
         ) from error
     # Ray puts a handler of its own, which leaves no time to end what is at work.
     signal.signal(signal.SIGTERM, before if callable(before) else _terminated)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 import sys
 import time
@@ -30,9 +31,10 @@ def _environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray is told some things by the environment; they shall not outlive the test."""
     for name in (
         *("RAY_USAGE_STATS_ENABLED", "RAY_DEDUP_LOGS_SKIP_REGEX", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"),
-        *("RAY_task_oom_retries", "RAY_NUM_REDIS_GET_RETRIES"),
+        *("RAY_task_oom_retries", "RAY_NUM_REDIS_GET_RETRIES", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"),
     ):
         monkeypatch.setenv(name, "1")
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -121,6 +123,26 @@ def test_one_that_keeps_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(socket, "create_connection", never)
     with pytest.raises(UsageError, match=r"no Ray cluster answers at 10\.0\.0\.1:6379: timed out"):
         require_reachable("10.0.0.1:6379")
+
+
+def test_what_is_started_here_asks_for_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of its own, unless there is one."""
+    pytest.importorskip("ray")
+    Cluster(None, threads=1, cpus=1)
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "token")
+    Cluster(None, threads=1, cpus=1)
+    assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+def test_ray_does_not_call_home_and_does_not_try_for_ever() -> None:
+    pytest.importorskip("ray")
+    Cluster("auto", threads=1, cpus=1)
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert os.environ["RAY_task_oom_retries"] == str(RETRIES)  # noqa: SIM112 - Ray's spelling
+    assert "RAY_AUTH_TOKEN" not in os.environ, "the cluster's is the user's to name"
 
 
 # What a machine must have
