@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from benchmarks.config import RunConfig
     from benchmarks.datafolder import DataSource
     from benchmarks.plan import Plan, Stage
+    from benchmarks.pool import Workers
+    from benchmarks.progress import Reporter
+    from benchmarks.ray_cluster import Cluster, Need
     from benchmarks.runner import Outcome
     from benchmarks.tasks.base import Source
 
@@ -29,6 +33,8 @@ class Place(NamedTuple):
     device: str
     options: argparse.Namespace
     limit: TimeLimit = NO_LIMIT
+    cluster: Cluster | None = None
+    """Where stages are done, instead of this machine."""
 
 
 def require_whole_shares(config: RunConfig, sources: Sequence[Source]) -> None:
@@ -45,10 +51,21 @@ def require_whole_shares(config: RunConfig, sources: Sequence[Source]) -> None:
         )
 
 
-def device_kind(asked: str) -> str:
-    """The device kind that ``--device`` means; torch is waited for only where it could have a GPU."""
+def device_kind(asked: str, cluster: Cluster | None = None) -> str:
+    """The device kind that ``--device`` means; torch is waited for only where it could have a GPU.
+
+    Args:
+        asked: ``auto``, ``cpu`` or ``cuda``.
+        cluster: its machines have the GPUs or have none, whatever this one has.
+    """
     from importlib.metadata import version
 
+    if cluster is not None and asked != "cpu" and not cluster.is_local:
+        if cluster.has_gpus():
+            return "cuda"
+        if asked == "cuda":
+            raise UsageError("--device cuda: no machine of the Ray cluster has a GPU; take --device cpu")
+        return "cpu"
     if asked == "cpu" or (asked == "auto" and version("torch").endswith("+cpu")):
         return "cpu"
     import torch
@@ -115,11 +132,12 @@ def try_missing(stages: Sequence[Stage], config: RunConfig, place: Place) -> Out
     from benchmarks.runner import execute
 
     options = place.options
-    gpus = gpu_names() if place.device == "cuda" else []
+    gpus = gpu_names() if place.device == "cuda" and place.cluster is None else []
     processes = max((stage.processes for stage in missing(stages, place)), default=1)
-    if place.device == "cuda" and (problem := too_few(gpus, processes)):
+    if place.device == "cuda" and place.cluster is None and (problem := too_few(gpus, processes)):
         raise UsageError(problem)
     devices = len(gpus) if place.device == "cuda" else (os.cpu_count() or 1) // config.threads
+    reporter = Reporter(len(missing(stages, place)), sys.stderr)
     outcome = execute(
         stages,
         place.out,
@@ -128,9 +146,10 @@ def try_missing(stages: Sequence[Stage], config: RunConfig, place: Place) -> Out
         threads=config.threads,
         jobs=options.jobs or max(1, devices // processes),
         force=options.force,
-        reporter=Reporter(len(missing(stages, place)), sys.stderr),
+        reporter=reporter,
         gpus=gpus,
         limit=place.limit,
+        workers=_elsewhere(config, place, reporter),
     )
     for failure in outcome.failed:
         where = f"; traceback in {failure.log}" if failure.log else ""
@@ -141,6 +160,21 @@ def try_missing(stages: Sequence[Stage], config: RunConfig, place: Place) -> Out
         count = f"{len(outcome.not_begun)} stage{'s were' if len(outcome.not_begun) > 1 else ' was'}"
         stopped(place, f"{count} not begun: {first_few(outcome.not_begun)}")
     return outcome
+
+
+def needed(config: RunConfig, device: str) -> Need:
+    """What a stage asks of a cluster at most: some are done by one process whatever was set."""
+    from benchmarks.ray_cluster import Need
+
+    return Need(threads=config.threads, gpu=device == "cuda", processes=config.processes)
+
+
+def _elsewhere(config: RunConfig, place: Place, reporter: Reporter) -> Callable[[], Workers] | None:
+    """What makes the workers of a cluster; None where stages are done on this machine."""
+    if place.cluster is None:
+        return None
+    need = needed(config, place.device)
+    return partial(place.cluster.workers, need, place.options.jobs, place.source.folder, place.out, reporter)
 
 
 def stopped(place: Place, what: str) -> None:

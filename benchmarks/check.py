@@ -25,8 +25,15 @@ _ROLES = ("backbone", "reference", "guide", "judge", "second_judge")
 """Settings that may name a pretrained model."""
 
 
-def report(plan: Plan, source: DataSource, out: Path, device: str) -> tuple[list[str], int]:
+def report(plan: Plan, source: DataSource, out: Path, device: str, *, elsewhere: bool = False) -> tuple[list[str], int]:
     """Lines for people, and the exit code: 0, 2 where disk or memory will not do, or 3 where a model is missing.
+
+    Args:
+        plan: what would be done.
+        source: of the data.
+        out: folder of the results.
+        device: kind of device.
+        elsewhere: on the machines of a cluster? Then this one's GPUs do not matter.
 
     Raises:
         DataError: the data cannot be read.
@@ -44,7 +51,7 @@ def report(plan: Plan, source: DataSource, out: Path, device: str) -> tuple[list
         lines += [f"  {role}: {_told(config, role, model)}" for role, model in found.items()]
     disk, disk_code = _disk(plan, found, out)
     memory, memory_code = _memory(config, found, device)
-    together, together_code = _processes(plan, device)
+    together, together_code = ([], 0) if elsewhere else _processes(plan, device)
     code = max(disk_code, memory_code, together_code, *(0 if model.usable else 3 for model in found.values()), 0)
     device_line = f"device: {device}, {os.cpu_count()} cores, {config.threads} thread(s) a stage"
     return [*lines, disk, memory, device_line, *together], code

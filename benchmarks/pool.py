@@ -8,13 +8,60 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 from benchmarks.progress import Message, Reporter
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """What the libraries that compute take their number of threads from; each but the first overrules the first."""
 _T = TypeVar("_T")
+
+
+def variables(threads: int) -> dict[str, str]:
+    """What the environment of a worker must hold before it loads a library that computes."""
+    return {
+        # Read by OpenMP and by the libraries of linear algebra when a worker starts, whatever the command was started
+        # with; spinning workers would slow each other down fifteenfold.
+        **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "false",
+        # cuBLAS is deterministic only with a workspace of fixed size.
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }
+
+
+class Workers(Protocol):
+    """Takes jobs and does them elsewhere: in processes of this machine (`Pool`) or of a cluster."""
+
+    def __enter__(self) -> Self:
+        """Begin to take jobs."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """End what is still at work."""
+        ...
+
+    @property
+    def free(self) -> bool:
+        """Can a job be taken?"""
+        ...
+
+    def submit(self, work: Callable[[_T], str | None], job: _T) -> Future[str | None]:
+        """Start a job.
+
+        Args:
+            work: a function of a module, which the worker imports; returns what went wrong, if anything did.
+            job: what it is given.
+        """
+        ...
+
+    def release(self, future: Future[str | None]) -> None:
+        """Take back the worker of a finished job."""
+        ...
+
+    def lost(self, error: BaseException) -> str | None:
+        """What to say of a job whose worker was lost, and how; None where the job itself raised the error."""
+        ...
 
 
 class _Worker(NamedTuple):
@@ -29,15 +76,7 @@ class Pool:
     """Worker processes, each apart from the others, so that one that is killed takes nothing else with it."""
 
     def __init__(self, threads: int, gpus: Sequence[str | None], reporter: Reporter) -> None:
-        # Read by OpenMP and by the libraries of linear algebra when a worker starts, whatever the command was started
-        # with; spinning workers would slow each other down fifteenfold.
-        os.environ |= {
-            **dict.fromkeys(THREAD_VARIABLES, str(threads)),
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "TOKENIZERS_PARALLELISM": "false",
-            # cuBLAS is deterministic only with a workspace of fixed size.
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        }
+        os.environ |= variables(threads)
         self._context = get_context("spawn")
         self._messages: Queue[Message] = self._context.Queue()
         self._threads = threads
@@ -45,7 +84,7 @@ class Pool:
         self._busy: dict[Future[str | None], _Worker] = {}
         self._reporter = reporter
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         self._reporter.listen(self._messages)
         return self
 
@@ -78,6 +117,12 @@ class Pool:
         worker = self._busy.pop(future)
         died = isinstance(future.exception(), BrokenProcessPool)
         self._idle.append(self._worker(worker.gpu) if died else worker)
+
+    def lost(self, error: BaseException) -> str | None:
+        """What to say of a job whose process was killed."""
+        if isinstance(error, BrokenProcessPool):
+            return "its process was killed (out of memory?); lower training.micro_batch_size or --jobs"
+        return None
 
     def _worker(self, gpu: str | None) -> _Worker:
         told = (self._messages, self._threads, gpu, os.getpid())

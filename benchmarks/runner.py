@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import UserError
 from benchmarks.plan import Stage
-from benchmarks.pool import Pool, say
+from benchmarks.pool import Pool, Workers, say
 from benchmarks.progress import Reporter
 from benchmarks.time_limit import NO_LIMIT, TimeLimit
+from cringe.processes import in_use, left_behind, mark
 
 SCRATCH = ".unfinished"
 """Folder, beside the finished directories, of those in the making."""
@@ -101,6 +100,7 @@ def execute(
     reporter: Reporter,
     gpus: Sequence[str] = (),
     limit: TimeLimit = NO_LIMIT,
+    workers: Callable[[], Workers] | None = None,
 ) -> Outcome:
     """Do all stages that are not done.
 
@@ -117,15 +117,13 @@ def execute(
             long as it lives. None: all see all.
         limit: once it is over no stage is begun, and those in progress are finished. Where there is one, stages are
             done in the given order, row by row, so that as many rows as can be are whole when it is over.
+        workers: where stages are done, instead of ``jobs`` processes of this machine; asked for if any is to be done.
 
     Raises:
         UserError: a finished directory is damaged, and `force` is off.
     """
     results.mkdir(parents=True, exist_ok=True)
-    _sweep(results / SCRATCH)
-    _sweep_tokens(results / TOKENS)
-    for half in (results / RESUME).glob("*.tmp"):
-        half.unlink(missing_ok=True)
+    _sweep(results)
     outcome = Outcome()
     waiting = []
     for stage in stages:
@@ -137,8 +135,12 @@ def execute(
         _refuse_damaged(results / stage.folder for stage in stages if (results / stage.folder).exists())
     if waiting:
         order = waiting if limit.given else longest_first(waiting)
-        processes = max(stage.processes for stage in waiting)
-        with Pool(threads, share_out(gpus, min(jobs, len(waiting)), processes), reporter) as pool:
+        if workers is None:
+            processes = max(stage.processes for stage in waiting)
+            pool: Workers = Pool(threads, share_out(gpus, min(jobs, len(waiting)), processes), reporter)
+        else:
+            pool = workers()
+        with pool:
             _drain(order, pool, results, data, device, outcome, reporter, limit)
     return outcome
 
@@ -177,7 +179,7 @@ def _refuse_damaged(folders: Iterable[Path]) -> None:
 
 def _drain(
     waiting: list[Stage],
-    pool: Pool,
+    pool: Workers,
     results: Path,
     data: Path | None,
     device: str,
@@ -209,7 +211,7 @@ def _drain(
             stage = running.pop(future)
             todo.discard(stage.key)
             pool.release(future)
-            failure = _failure(stage, future, results)
+            failure = _failure(stage, future, results, pool)
             reporter.finished(stage.folder, failed=failure is not None)
             if failure is None:
                 outcome.done.append(stage.label)
@@ -218,12 +220,12 @@ def _drain(
                 outcome.failed.append(failure)
 
 
-def _failure(stage: Stage, future: Future[str | None], results: Path) -> Failure | None:
+def _failure(stage: Stage, future: Future[str | None], results: Path, pool: Workers) -> Failure | None:
     """None if the stage was done; else why not, with the traceback kept in a file."""
     error = future.exception()
-    if isinstance(error, BrokenProcessPool):
-        message = "its process was killed (out of memory?); lower training.micro_batch_size or --jobs"
-        return Failure(label=stage.label, message=message, log=None)
+    lost = error and pool.lost(error)
+    if lost:
+        return Failure(label=stage.label, message=lost, log=None)
     trace = future.result() if error is None else "".join(traceback.format_exception(error))
     if trace is None:
         return None
@@ -264,17 +266,18 @@ def _work(job: Job) -> str | None:
     from benchmarks.stages.context import write_json
 
     results = Path(job.results)
-    scratch = results / SCRATCH / f"{job.folder}.{_process(os.getpid())}"
+    scratch = results / SCRATCH / f"{job.folder}.{mark()}"
     try:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        if job.processes == 1:
-            do_stage(job, scratch)
-        else:
-            ranks.do_stage(job, scratch)
-        write_json(scratch / "spec.json", {"label": job.label, "key": job.key, **job.identity})
-        write_json(scratch / "environment.json", environment(job.device))
-        _publish(scratch, results / job.folder)
+        with in_use(scratch):
+            if job.processes == 1:
+                do_stage(job, scratch)
+            else:
+                ranks.do_stage(job, scratch)
+            write_json(scratch / "spec.json", {"label": job.label, "key": job.key, **job.identity})
+            write_json(scratch / "environment.json", environment(job.device))
+            _publish(scratch, results / job.folder)
         _resume(job).unlink(missing_ok=True)
     except Exception:  # noqa: BLE001 - whatever it is, it is this stage's alone, and it is told
         shutil.rmtree(scratch, ignore_errors=True)
@@ -335,30 +338,14 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what processes that are no more left unfinished."""
-    for path in folder.glob("*"):
-        process = path.suffix.removeprefix(".")
-        number = process.partition("-")[0]
-        if not number.isdecimal() or process != _process(int(number)):
+def _sweep(results: Path) -> None:
+    """Remove what processes that are no more left half written; see `cringe.processes.left_behind`."""
+    for path in (results / SCRATCH).glob("*"):
+        if left_behind(path, path.suffix.removeprefix(".")):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _sweep_tokens(folder: Path) -> None:
-    """Remove tokenised data that processes which are no more were building."""
-    for path in folder.glob(".building-*"):
-        number = path.name.split("-")[1]
-        if not number.isdecimal() or not _process(int(number)):
+    for path in (results / TOKENS).glob(".building-*"):
+        if left_behind(path, path.name.removeprefix(".building-").rpartition("-")[0]):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _process(number: int) -> str:
-    """A name for a living process that no other will have: its number and, where the system tells, when it began.
-
-    Empty for one that is dead, be it that nobody has asked for its exit code yet.
-    """
-    try:
-        state = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return str(number) if number == os.getpid() or not Path("/proc/self").exists() else ""
-    return "" if state[0] in "ZX" else f"{number}-{state[19]}"
+    for path in (results / RESUME).glob("*.tmp"):
+        if left_behind(path, Path(path.stem).suffix.removeprefix(".")):
+            path.unlink(missing_ok=True)

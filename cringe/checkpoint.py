@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
 from cringe.counts import Counts
+from cringe.processes import mark
 
 
 @dataclass(kw_only=True)
@@ -34,7 +34,7 @@ class TrainingState:
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
         meta = {"step": self.step, "counts": self.counts.to_dict(), "records": self.records, "scaler": self._scaler()}
-        scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        scratch = path.with_name(f"{path.name}.{mark()}.tmp")
         scratch.parent.mkdir(parents=True, exist_ok=True)
         flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         save_file(flat, scratch, metadata={"state": json.dumps(meta)})
