@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.errors import UsageError, UserError
+from benchmarks.stopped import FULL
 from benchmarks.time_limit import NO_LIMIT, TimeLimit, first_few
 
 if TYPE_CHECKING:
@@ -112,13 +113,21 @@ def require_readable(plan: Plan, place: Place) -> None:
     from benchmarks.tasks.base import LM_DATA
 
     folder = place.source.folder
-    if folder is not None and any(not (place.out / stage.folder).exists() for stage in plan.stages):
+    if folder is not None and missing(plan.stages, place):
         tasks.load(plan.config.task).load(folder, [part.name for part in plan.sources if part != LM_DATA])
 
 
 def missing(stages: Sequence[Stage], place: Place) -> list[Stage]:
     """The stages that are to be done."""
-    return [stage for stage in stages if place.options.force or not (place.out / stage.folder).exists()]
+    from benchmarks.runner import damage
+
+    options = place.options
+    folders = [place.out / stage.folder for stage in stages]
+    return [
+        stage
+        for stage, folder in zip(stages, folders, strict=True)
+        if options.force or not folder.exists() or (options.repair and damage(folder))
+    ]
 
 
 def do_missing(stages: Sequence[Stage], config: RunConfig, place: Place) -> int:
@@ -146,6 +155,7 @@ def try_missing(stages: Sequence[Stage], config: RunConfig, place: Place) -> Out
         threads=config.threads,
         jobs=options.jobs or max(1, devices // processes),
         force=options.force,
+        repair=options.repair,
         reporter=reporter,
         gpus=gpus,
         limit=place.limit,
@@ -189,7 +199,13 @@ def writing_to(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = f"{error.strerror or error} ({error.filename})"
-        raise UserError(
-            f"cannot write results to {out}: {reason}\n  next step: name another folder with --out"
-        ) from error
+        raise UserError(refusal("write results to", out, error, "--out")) from error
+
+
+def refusal(what: str, folder: Path, error: OSError, option: str = "") -> str:
+    """What to say where the disk refuses: which folder, why, and the next step."""
+    where = f" ({error.filename})" if error.filename is not None else ""
+    step = f"name another folder{f' with {option}' if option else ''}"
+    if error.errno in FULL:
+        step = f"free some space, or {step}; the same command goes on from here"
+    return f"cannot {what} {folder}: {error.strerror or error}{where}\n  next step: {step}"

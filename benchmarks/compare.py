@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.compare_checks import Compared, compare_tables
 from benchmarks.compare_replies import changed_most, printable
 from benchmarks.compare_text import failure, paragraphs, to_json
+from benchmarks.ending import exit_code
 from benchmarks.errors import DataError, UsageError, UserError
 from benchmarks.gate import LEAST_SEEDS, judge
 from benchmarks.reference import load, match
 from benchmarks.reference_writer import record
+from benchmarks.writing import write_whole
 
 if TYPE_CHECKING:
     from benchmarks.rebuild import Built
@@ -56,16 +58,17 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
+    return exit_code(partial(_carry_out, options), then="the same command does it again")
+
+
+def _carry_out(options: argparse.Namespace) -> int:
     try:
-        if options.record is not None:
-            return _record(options)
-        return _compare(options)
+        return _compare(options) if options.record is None else _record(options)
     except UserError as error:
         _tell(f"error: {error}")
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        raise
     except OSError as error:
         _tell(f"error: cannot read or write: {error.strerror or error} ({error.filename})")
         return 1
@@ -116,9 +119,7 @@ def _compare(options: argparse.Namespace) -> int:
     for name in found.only_new:
         print(f"{name}: only NEW has it.")
     if options.json is not None:
-        options.json.write_text(
-            to_json(judged, found.only_old, found.only_new, failures if options.gate else None), encoding="utf-8"
-        )
+        write_whole(options.json, to_json(judged, found.only_old, found.only_new, failures if options.gate else None))
     if options.gate:
         for failed in failures:
             print(f"failed: {failed}")

@@ -3,29 +3,59 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from benchmarks.errors import UserError
 
-GOES_ON = "interrupted; the same command goes on from here"
+GOES_ON = "the same command goes on from here"
+"""What follows from an interruption, for most commands."""
 
 
-def exit_code(command: Callable[[], int], *, interrupted: str = GOES_ON) -> int:
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM); no error, so nothing that handles errors stops it."""
+
+
+def exit_code(command: Callable[[], int], *, then: str = GOES_ON) -> int:
     """Carry out a command; what the user can mend, an interruption and a reader that has gone become exit codes.
 
     Args:
         command: returns its exit code.
-        interrupted: what to say when it is.
+        then: what follows when it is interrupted or terminated, to be said.
     """
     try:
-        return command()
+        with _terminable():
+            return command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
-        return 130
+        print(f"interrupted; {then}", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Terminated:
+        print(f"terminated; {then}", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Inside the block SIGTERM raises, as Ctrl-C does, so that what is open is closed and workers are ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what becomes of signals
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated

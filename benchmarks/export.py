@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from benchmarks.carry_out import refusal
+from benchmarks.ending import exit_code
 from benchmarks.errors import DataError, UsageError, UserError, did_you_mean
+from benchmarks.locks import alone
 from benchmarks.model_card import card, lost
 
 if TYPE_CHECKING:
@@ -75,12 +79,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
-    try:
-        model = _found(options.run, options.decoding)
-        tell(_writable(model, options.folder))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return exit_code(partial(_export, options), then="the same command exports it whole")
+
+
+def _export(options: argparse.Namespace) -> int:
+    model = _found(options.run, options.decoding)
+    tell(_writable(model, options.folder))
     return 0
 
 
@@ -131,21 +135,34 @@ def export_model(model: Model, folder: Path) -> Exported:
         raise UsageError(f"{folder} holds something else than an exported model\n  next step: name a new folder")
     records = {path.stem: _json(path) for path in sorted(model.run.glob("*.json"))}
     left = tuple(lost(model.method, model.name, records["backbone"], _weights_of_head(model.run)))
-    partial = folder.parent / f".{folder.name}.{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for path in files:
-        shutil.copyfile(path, partial / path.name)
     decoding = next(iter(model.decodings.values()), None)
-    _write_json(partial / GENERATION, generation_config(records.get("generation_config", {}), decoding))
     made_from = {"name": model.name, "made_from": model.run.name, "run": records["spec"], "lost": list(left)}
-    _write_json(partial / MARK, made_from)
-    text = card(model.name, model.method, records, model.decodings, left)
-    (partial / "README.md").write_text(text, encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    with _replacing(folder) as fresh:
+        for path in files:
+            shutil.copyfile(path, fresh / path.name)
+        _write_json(fresh / GENERATION, generation_config(records.get("generation_config", {}), decoding))
+        _write_json(fresh / MARK, made_from)
+        text = card(model.name, model.method, records, model.decodings, left)
+        (fresh / "README.md").write_text(text, encoding="utf-8")
     return Exported(folder, left)
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A folder to write to that takes the place of ``folder`` when all is written; two commands do so in turn."""
+    with alone(folder.parent / f".{folder.name}.lock"):
+        fresh, old = (folder.parent / f".{folder.name}.{what}" for what in ("unfinished", "replaced"))
+        for left in (fresh, old):
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            fresh.mkdir()
+            yield fresh
+            if folder.exists():
+                folder.rename(old)
+            fresh.rename(folder)
+        finally:
+            for left in (fresh, old):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def generation_config(stored: Mapping[str, Any], decoding: DecodingSpec | None) -> dict[str, Any]:
@@ -174,8 +191,7 @@ def _writable(model: Model, folder: Path) -> Exported:
     try:
         return export_model(model, folder)
     except OSError as error:
-        reason = f"{error.strerror or error} ({error.filename})"
-        raise UserError(f"cannot write a model to {folder}: {reason}\n  next step: name another folder") from error
+        raise UserError(refusal("write a model to", folder, error)) from error
 
 
 def _found(run: Path, decoding: str | None) -> Model:

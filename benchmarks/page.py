@@ -18,6 +18,7 @@ from benchmarks.page_plots import inline_svg
 from benchmarks.page_reader import read
 from benchmarks.table_model import EXPLAINED, Row, Table
 from benchmarks.table_text import NO_DATA
+from benchmarks.writing import write_whole
 
 if TYPE_CHECKING:
     from benchmarks.rebuild import Built
@@ -70,8 +71,7 @@ def write_page(
         The file. Equal tables, plots and predictions give equal bytes.
     """
     path = out / FILE
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(render(built, plots, text=text).encode("utf-8", "replace"))
+    write_whole(path, render(built, plots, text=text).encode("utf-8", "replace"))
     return path
 
 

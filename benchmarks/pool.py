@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from typing import NamedTuple, Protocol, Self, TypeVar
@@ -108,7 +110,8 @@ class Pool:
             job: what it is given.
         """
         worker = self._idle.pop()
-        future = worker.executor.submit(work, job)
+        with _no_interrupts():
+            future = worker.executor.submit(work, job)
         self._busy[future] = worker
         return future
 
@@ -127,6 +130,16 @@ class Pool:
     def _worker(self, gpu: str | None) -> _Worker:
         told = (self._messages, self._threads, gpu, os.getpid())
         return _Worker(ProcessPoolExecutor(1, mp_context=self._context, initializer=_start, initargs=told), gpu)
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Processes started in the block never see Ctrl-C, not even while they come up: it is for the command alone."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Sink(Protocol):
@@ -149,9 +162,6 @@ def say(folder: str, done: int, total: int, note: str) -> None:
 
 def _start(messages: Queue[Message], threads: int, gpu: str | None, parent: int) -> None:
     """Prepare a worker: it says how far it is, and ends when the command that started it is gone."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command; it ends its workers
     end_with(parent)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when torch first looks for GPUs

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Protocol, TextIO
+
+from benchmarks.time_limit import first_few
 
 Message = tuple[str, int, int, str]
 """Folder of a stage, done, total, note. A total of 0: work on it begins on the machine that the note names."""
@@ -42,6 +45,7 @@ class Reporter:
         self._started: dict[str, float] = {}
         self._said: dict[str, float] = {}
         self._bars = _Bars(total, stream) if stream.isatty() and total else None
+        self._waiting = False
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -70,6 +74,19 @@ class Reporter:
         if self._bars is None or failed:
             ended = "FAILED" if failed else "done"
             self._line(f"[{self._done}/{self._total}] {self._names[folder]}: {ended} in {seconds:.1f} s")
+
+    def found(self, label: str) -> None:
+        """A stage that was to be done was done by another command in the meantime."""
+        self._done += 1
+        if self._bars is not None:
+            self._bars.advance()
+        self._line(f"[{self._done}/{self._total}] {label}: done by another command")
+
+    def waiting(self, labels: Sequence[str]) -> None:
+        """There is nothing to do until another command on the same folder is done with these stages, if any."""
+        if labels and not self._waiting:
+            self._line(f"waiting for another command that is at {first_few(labels)}")
+        self._waiting = bool(labels)
 
     def close(self) -> None:
         """Stop listening and take the bars away."""
@@ -136,6 +153,9 @@ class _Bars:
 
     def remove(self, folder: str) -> None:
         self._progress.remove_task(self._tasks.pop(folder))  # type: ignore[arg-type]
+        self.advance()
+
+    def advance(self) -> None:
         self._progress.advance(self._all)
 
     def close(self) -> None:

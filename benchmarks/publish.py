@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.assemble import MANIFEST
+from benchmarks.carry_out import refusal
 from benchmarks.ending import exit_code
 from benchmarks.errors import UserError
 from benchmarks.rebuild import TABLES, Built, rebuild, safe_name
@@ -19,8 +20,8 @@ from benchmarks.textless import (
     RECORDED,
     gaps,
     hashed,
+    recording,
     refuse_runs,
-    remove,
     run_folder,
     write_done,
     write_json,
@@ -66,9 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _publish(runs: Path, out: Path) -> int:
     from benchmarks.report import report
 
-    for folder in publish(runs, out, lambda sentence: print(f"note: {sentence}", file=sys.stderr)):
-        print(folder)
-    report(rebuild(out), out / REPORT, text=False)
+    try:
+        for folder in publish(runs, out, lambda sentence: print(f"note: {sentence}", file=sys.stderr)):
+            print(folder)
+        report(rebuild(out), out / REPORT, text=False)
+    except OSError as error:
+        raise UserError(refusal("publish to", out, error, "--out")) from error
     print(out / REPORT)
     return 0
 
@@ -105,26 +109,26 @@ def _write_table(built: Built, name: str, out: Path) -> Path:
     folders = {row["scores"] for row in (*built.manifest["rows"], *built.manifest["trials"])}
     named = {built.manifest[part] for part in ("judge", "guide", "references")} - {None}
     made = gather(origin / folder for folder in folders | named)
-    remove(name, out)
     runs = hashed(built)
     columns = [*_NAMES, *dict.fromkeys(str(column) for run in runs for column in run.scores if column not in _NAMES)]
-    rows = []
-    for run, row in zip(runs, built.manifest["rows"], strict=True):
-        folder = out / run_folder(name, run)
-        rows.append({**row, "scores": folder.name})
-        if not folder.exists():
-            write_run(folder, run, runs, columns, run.ledger)
-            _copy(origin / row["scores"] / "training_log.jsonl", folder)
-            write_done(folder)
     recorded = {**made_with(built), "environments": [_without_packages(one) for one in made.environments]}
     recorded["command"] = without_paths(command(built.manifest, str(recorded.get("device", ""))))
-    made_from = without_paths(dict(built.manifest)) | {"rows": rows, "trials": list(_trials(built, name, out))}
-    made_from |= dict(_parts(built, name, out)) | {RECORDED: recorded}
-    folder = out / TABLES / name
-    write_json(folder / MANIFEST, made_from)
-    write_json(folder / "specs.json", made.specs)
-    write_json(folder / "environments.json", made.environments)
-    return folder
+    with recording(name, out) as scratch:
+        rows = []
+        for run, row in zip(runs, built.manifest["rows"], strict=True):
+            folder = scratch / run_folder(name, run)
+            rows.append({**row, "scores": folder.name})
+            if not folder.exists():
+                write_run(folder, run, runs, columns, run.ledger)
+                _copy(origin / row["scores"] / "training_log.jsonl", folder)
+                write_done(folder)
+        made_from = without_paths(dict(built.manifest)) | {"rows": rows, "trials": list(_trials(built, name, scratch))}
+        made_from |= dict(_parts(built, name, scratch)) | {RECORDED: recorded}
+        folder = scratch / TABLES / name
+        write_json(folder / MANIFEST, made_from)
+        write_json(folder / "specs.json", made.specs)
+        write_json(folder / "environments.json", made.environments)
+    return out / TABLES / name
 
 
 def _parts(built: Built, name: str, out: Path) -> Iterator[tuple[str, str | None]]:

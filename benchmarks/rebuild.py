@@ -53,6 +53,7 @@ def rebuild(runs: Path, warn: Callable[[str], None] = lambda sentence: None) -> 
     for path in manifests(runs):
         name = safe_name(path.parent.name, {other.name for other in built})
         try:
+            _check_table(path.parent, name, warn)
             manifest = read_manifest(path)
             built.append(_built(name, manifest, path.parent.parent.parent, warn))
         except UserError as error:
@@ -62,6 +63,20 @@ def rebuild(runs: Path, warn: Callable[[str], None] = lambda sentence: None) -> 
         except (TypeError, AttributeError, ValueError, OSError) as error:
             warn(f"{name}: left out: what it is made from cannot be read ({error})")
     return built
+
+
+def _check_table(folder: Path, name: str, warn: Callable[[str], None]) -> None:
+    """Look at the files of a table's folder, where their hashes were kept.
+
+    Raises:
+        UserError: the manifest is not what was written.
+    """
+    changed = damage(folder) if (folder / "DONE").exists() else []
+    again = "the command that made it writes it again"
+    if MANIFEST in changed:
+        raise UserError(f"{MANIFEST} is not what was written; {again}")
+    if changed:
+        warn(f"{name}: {', '.join(changed)} there is missing or not what was written; {again}")
 
 
 def manifests(runs: Path) -> list[Path]:
@@ -174,6 +189,8 @@ def _sound_parts(manifest: Mapping[str, Any], results: Path) -> tuple[dict[str, 
         usable["references"] = "DONE/none"
         if any(column["over"] for column in manifest["columns"]):
             notes.append(f"The counts of the data {problem}: averages over sets of prompts weigh all sets alike.")
+        elif _changed(results, manifest["references"]):
+            notes.append(f"The counts of the data {problem}: whether they are the official release is not told.")
     return usable, notes
 
 

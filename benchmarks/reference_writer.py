@@ -18,8 +18,8 @@ from benchmarks.textless import (
     HASHED,
     RECORDED,
     gaps,
+    recording,
     refuse_runs,
-    remove,
     run_folder,
     write_done,
     write_json,
@@ -56,7 +56,12 @@ def record(runs: Path, out: Path, warn: Callable[[str], None]) -> list[Path]:
 
 def _write_table(built: Built, name: str, out: Path) -> Path:
     """Lay down what one table is made from; the table's folder."""
-    remove(name, out)
+    with recording(name, out) as scratch:
+        _lay_down(built, name, scratch)
+    return out / TABLES / name
+
+
+def _lay_down(built: Built, name: str, out: Path) -> None:
     columns = _columns(built)
     rows = []
     for run in built.inputs.runs:
@@ -74,7 +79,6 @@ def _write_table(built: Built, name: str, out: Path) -> Path:
     write_json(out / manifest["references"] / "counts.json", dict(built.inputs.meta.counts))
     write_done(out / manifest["references"])
     write_json(out / TABLES / name / MANIFEST, {**manifest, RECORDED: made_with(built)})
-    return out / TABLES / name
 
 
 def _columns(built: Built) -> list[str]:

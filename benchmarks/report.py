@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.assemble import MANIFEST, inputs, manifest
+from benchmarks.carry_out import refusal
+from benchmarks.ending import exit_code
 from benchmarks.errors import UserError
 from benchmarks.plan import Plan
 from benchmarks.rebuild import TABLES, Built, rebuild, safe_name
 from benchmarks.table_text import files
 from benchmarks.tables import Table, build_table
 from benchmarks.textless import RECORDED
+from benchmarks.writing import write_folder, write_whole
 
 EXAMPLES = """\
 examples:
@@ -29,6 +35,8 @@ exit codes: 0 done, 1 nothing could be made, 2 wrong usage
 """
 DOCUMENT = "tables.tex"
 """A LaTeX document of all tables."""
+_PLOT = re.compile(r"(scatter|best|splits|rounds)-.+|training|judge|sweep")
+"""Names that `benchmarks.plots` gives."""
 
 
 def make_table(plan: Plan, results: Path) -> Table:
@@ -44,12 +52,18 @@ def make_table(plan: Plan, results: Path) -> Table:
 def write_table(plan: Plan, table: Table, results: Path) -> Path:
     """Write the table as Markdown, CSV and JSON, and what it was made from; return the folder.
 
-    A file that holds the same bytes already is left alone.
+    A file that holds the same bytes already is left alone; one that was damaged since is named.
     """
     folder = results / TABLES / f"{plan.name}-{plan.key[:12]}"
-    made_from = json.dumps(manifest(plan), indent=2, sort_keys=True) + "\n"
-    _write(folder, _table_files(plan.name, table) | {MANIFEST: made_from})
+    lay_down(folder, plan.name, table, manifest(plan))
     return folder
+
+
+def lay_down(folder: Path, stem: str, table: Table, made_from: Mapping[str, Any]) -> None:
+    """Write the folder of a table, its files named ``stem``, its manifest ``made_from``; see `write_table`."""
+    content = json.dumps(made_from, indent=2, sort_keys=True) + "\n"
+    if damaged := write_folder(folder, _table_files(stem, table) | {MANIFEST: content}):
+        _warn(f"{folder}: {', '.join(damaged)} missing or not what was written; written again")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,19 +87,18 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
+    return exit_code(partial(_report, options), then="the same command makes the report whole")
+
+
+def _report(options: argparse.Namespace) -> int:
     out = Path(options.runs, "report") if options.out is None else Path(options.out)
+    built = rebuild(Path(options.runs), _warn)
+    if not built:
+        raise UserError(f"{options.runs}: no table could be made again; the reasons are above")
     try:
-        built = rebuild(Path(options.runs), _warn)
-        if not built:
-            raise UserError(f"{options.runs}: no table could be made again; the reasons are above")
         report(built, out, text=not options.no_text and not any(RECORDED in entry.manifest for entry in built))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
     except OSError as error:
-        reason = f"{error.strerror or error} ({error.filename})"
-        print(f"error: cannot write to {out}: {reason}\n  next step: name another folder with --out", file=sys.stderr)
-        return 1
+        raise UserError(refusal("write to", out, error, "--out")) from error
     for entry in built:
         print(out / entry.name)
     return 0
@@ -111,6 +124,7 @@ def report(built: Sequence[Built], out: Path, *, text: bool) -> None:
             plots = []
         drawn[entry.name] = [(plot.title, plot.svg) for plot in plots]
         _write(out / entry.name, _files(entry) | _origin(entry) | {f"{plot.name}.svg": plot.svg for plot in plots})
+        _remove_other_plots(out / entry.name, {plot.name for plot in plots})
     from benchmarks.latex import document
 
     _write(out, {DOCUMENT: document([f"{entry.name}/{_stem(entry)}.tex" for entry in built])})
@@ -155,11 +169,15 @@ def _table_files(stem: str, table: Table) -> dict[str, str]:
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:
     """Write texts to a folder; a file that holds the same bytes already is left alone."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        path, content = folder / name, text.encode()
-        if not path.exists() or path.read_bytes() != content:
-            path.write_bytes(content)
+        write_whole(folder / name, text)
+
+
+def _remove_other_plots(folder: Path, names: Collection[str]) -> None:
+    """Delete plots that an earlier report drew and this one does not, for they show other scores."""
+    for path in folder.glob("*.svg"):
+        if path.stem not in names and _PLOT.fullmatch(path.stem):
+            path.unlink()
 
 
 def _warn(sentence: str) -> None:

@@ -99,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
         "long they take, the table is written from what is there, and the same command goes on from there",
     )
     how.add_argument("--force", action="store_true", help="do again what is done")
+    how.add_argument("--repair", action="store_true", help="do again what is damaged: deleted, cut off or changed")
     instead = parser.add_argument_group("instead of running")
     instead.add_argument("--list", action="store_true", help="show tasks, methods, evaluators and presets")
     instead.add_argument("--dry-run", action="store_true", help="show what would be done")

@@ -9,18 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.claims import POLL_SECONDS, Claims
 from benchmarks.errors import UserError
 from benchmarks.plan import Stage
 from benchmarks.pool import Pool, Workers, say
 from benchmarks.progress import Reporter
+from benchmarks.stopped import explained, is_full
 from benchmarks.time_limit import NO_LIMIT, TimeLimit
 from cringe.processes import in_use, left_behind, mark
 
@@ -56,6 +60,8 @@ class Failure:
     label: str
     message: str
     log: Path | None
+    full: bool = False
+    """Was there no space left?"""
 
 
 @dataclass(kw_only=True)
@@ -64,10 +70,10 @@ class Outcome:
 
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    """Done before."""
+    """Done before, or meanwhile by another command."""
     failed: list[Failure] = field(default_factory=list)
     blocked: list[str] = field(default_factory=list)
-    """Not tried, for something that they need failed."""
+    """Not tried, for something that they need failed, or there was no space left."""
     not_begun: list[str] = field(default_factory=list)
     """There was no time left for them."""
 
@@ -98,6 +104,7 @@ def execute(
     jobs: int,
     force: bool,
     reporter: Reporter,
+    repair: bool = False,
     gpus: Sequence[str] = (),
     limit: TimeLimit = NO_LIMIT,
     workers: Callable[[], Workers] | None = None,
@@ -113,6 +120,7 @@ def execute(
         jobs: stages done side by side.
         force: do again what is done.
         reporter: told how far the work is.
+        repair: do again what is damaged.
         gpus: as CUDA names them; every worker sees one alone, or as many as a stage has processes, the same ones for as
             long as it lives. None: all see all.
         limit: once it is over no stage is begun, and those in progress are finished. Where there is one, stages are
@@ -120,19 +128,16 @@ def execute(
         workers: where stages are done, instead of ``jobs`` processes of this machine; asked for if any is to be done.
 
     Raises:
-        UserError: a finished directory is damaged, and `force` is off.
+        UserError: a finished directory is damaged, and both `force` and `repair` are off.
     """
     results.mkdir(parents=True, exist_ok=True)
     _sweep(results)
-    outcome = Outcome()
-    waiting = []
-    for stage in stages:
-        if not force and (results / stage.folder).exists():
-            outcome.skipped.append(stage.label)
-        else:
-            waiting.append(stage)
-    if not force:
-        _refuse_damaged(results / stage.folder for stage in stages if (results / stage.folder).exists())
+    there = [stage for stage in stages if (results / stage.folder).exists()]
+    folders = [results / stage.folder for stage in there]
+    again = {folder.name for folder in folders} if force else _damaged(folders, repair)
+    outcome = Outcome(skipped=[stage.label for stage in there if stage.folder not in again])
+    done = {stage.folder for stage in there} - again
+    waiting = [stage for stage in stages if stage.folder not in done]
     if waiting:
         order = waiting if limit.given else longest_first(waiting)
         if workers is None:
@@ -140,8 +145,8 @@ def execute(
             pool: Workers = Pool(threads, share_out(gpus, min(jobs, len(waiting)), processes), reporter)
         else:
             pool = workers()
-        with pool:
-            _drain(order, pool, results, data, device, outcome, reporter, limit)
+        with Claims(results) as claims, pool:
+            _drain(order, pool, claims, results, data, device, outcome, reporter, limit)
     return outcome
 
 
@@ -166,20 +171,23 @@ def longest_first(stages: Sequence[Stage]) -> list[Stage]:
     return sorted(stages, key=lambda stage: -behind[stage.key])
 
 
-def _refuse_damaged(folders: Iterable[Path]) -> None:
+def _damaged(folders: Iterable[Path], repair: bool) -> set[str]:
+    """Names of damaged directories, which are refused unless they are to be repaired."""
     broken = {folder.name: names for folder in folders if (names := damage(folder))}
-    if broken:
+    if broken and not repair:
         lines = [f"  {name}: {', '.join(names)}" for name, names in broken.items()]
         raise UserError(
             "finished results are damaged (files missing or not what they were when written):\n"
             + "\n".join(lines)
-            + "\n  next step: delete these directories, or run again with --force"
+            + "\n  next step: the same command with --repair does these again"
         )
+    return set(broken)
 
 
 def _drain(
     waiting: list[Stage],
     pool: Workers,
+    claims: Claims,
     results: Path,
     data: Path | None,
     device: str,
@@ -187,37 +195,53 @@ def _drain(
     reporter: Reporter,
     limit: TimeLimit,
 ) -> None:
-    """Hand out stages whose parents are done, until none is left or can be, or the time is over."""
+    """Hand out stages whose parents are done and nobody else is at, until none is left or can be, or time is over."""
     todo = {stage.key for stage in waiting}
+    before = {stage.folder: _inode(results / stage.folder) for stage in waiting}
     failed: set[str] = set()
+    full = False
     running: dict[Future[str | None], Stage] = {}
     while waiting or running:
+        elsewhere: list[str] = []
         for stage in list(waiting):
             needs = {parent.key for parent in stage.parents.values()}
-            if needs & failed:
+            if needs & failed or full:
                 waiting.remove(stage)
                 failed.add(stage.key)
                 outcome.blocked.append(stage.label)
             elif limit.over():
                 waiting.remove(stage)
                 outcome.not_begun.append(stage.label)
-            elif not needs & todo and pool.free:
+            elif needs & todo or not pool.free:
+                continue
+            elif not claims.take(stage.folder):
+                elsewhere.append(stage.label)
+            elif _inode(results / stage.folder) not in (None, before[stage.folder]):
+                claims.release(stage.folder)
+                waiting.remove(stage)
+                todo.discard(stage.key)
+                outcome.skipped.append(stage.label)
+                reporter.found(stage.label)
+            else:
                 waiting.remove(stage)
                 running[pool.submit(_work, _job(stage, results, data, device))] = stage
                 reporter.started(stage.folder, stage.label)
-        if not running:
-            continue
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
+        reporter.waiting([] if running else elsewhere)
+        if not running and elsewhere:
+            time.sleep(POLL_SECONDS)
+        for future in wait(running, POLL_SECONDS if elsewhere else None, FIRST_COMPLETED).done if running else ():
             stage = running.pop(future)
             todo.discard(stage.key)
             pool.release(future)
+            claims.release(stage.folder)
             failure = _failure(stage, future, results, pool)
             reporter.finished(stage.folder, failed=failure is not None)
             if failure is None:
                 outcome.done.append(stage.label)
-            else:
-                failed.add(stage.key)
-                outcome.failed.append(failure)
+                continue
+            outcome.failed.append(failure)
+            failed.add(stage.key)
+            full = full or failure.full
 
 
 def _failure(stage: Stage, future: Future[str | None], results: Path, pool: Workers) -> Failure | None:
@@ -229,10 +253,21 @@ def _failure(stage: Stage, future: Future[str | None], results: Path, pool: Work
     trace = future.result() if error is None else "".join(traceback.format_exception(error))
     if trace is None:
         return None
-    log = results / "failures" / f"{stage.folder}.log"
-    log.parent.mkdir(exist_ok=True)
-    log.write_text(trace, encoding="utf-8")
-    return Failure(label=stage.label, message=_what(trace), log=log)
+    message = explained(trace, stage.kind, stage.settings, results) or _what(trace)
+    log = _kept(trace, results / "failures" / f"{stage.folder}.log")
+    return Failure(label=stage.label, message=message, log=log, full=is_full(trace))
+
+
+def _kept(trace: str, log: Path) -> Path | None:
+    """Write a traceback to a file; None where there is no space for it."""
+    try:
+        log.parent.mkdir(exist_ok=True)
+        log.write_text(trace, encoding="utf-8")
+    except OSError:
+        with suppress(OSError):
+            log.unlink(missing_ok=True)
+        return None
+    return log
 
 
 def _what(trace: str) -> str:
@@ -329,8 +364,16 @@ def _publish(scratch: Path, target: Path) -> None:
 def _intact(path: Path, digest: str) -> bool:
     try:
         return _digest(path) == digest
-    except OSError:
+    except (OSError, ValueError):
         return False
+
+
+def _inode(folder: Path) -> int | None:
+    """What tells a directory from another that got its name later; None where there is none."""
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return None
 
 
 def _digest(path: Path) -> str:
@@ -348,4 +391,5 @@ def _sweep(results: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
     for path in (results / RESUME).glob("*.tmp"):
         if left_behind(path, Path(path.stem).suffix.removeprefix(".")):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # where nothing can be deleted, nothing may have to be written either
+                path.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
@@ -80,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     same.add_argument("--out", default="results/runs", metavar="DIR", help="judges are looked for here (%(default)s)")
     same.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     same.add_argument("--jobs", type=int, metavar="N")
+    same.add_argument("--repair", action="store_true", help="do again what is damaged: deleted, cut off or changed")
     parser.set_defaults(force=False)
     return parser
 
@@ -269,22 +269,19 @@ def _only(config: RunConfig, decoding: str) -> RunConfig:
 
 def _write_table(plan: Plan, given: GivenReplies | GivenModel, out: Path) -> Path:
     """Make the table, print it, and write it as a run writes its own; returns the folder."""
-    from benchmarks.assemble import MANIFEST, inputs
+    from benchmarks.assemble import inputs
     from benchmarks.rebuild import TABLES
+    from benchmarks.report import lay_down
     from benchmarks.scoring import given_manifest
-    from benchmarks.table_text import files
+    from benchmarks.table_text import to_markdown
     from benchmarks.tables import build_table
 
     made_from = given_manifest(plan, given)
     table = build_table(*inputs(made_from, out))
     stem = f"{plan.name}-{given.name}"
     folder = out / TABLES / f"{stem}-{plan.key[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    written = files(table)
-    for ending, text in written.items():
-        (folder / f"{stem}{ending}").write_bytes(text.encode())
-    (folder / MANIFEST).write_text(json.dumps(made_from, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    print(written[".md"])
+    lay_down(folder, stem, table, made_from)
+    print(to_markdown(table))
     return folder
 
 

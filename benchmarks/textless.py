@@ -10,12 +10,14 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.assemble import MANIFEST, read_manifest
 from benchmarks.errors import UsageError
+from benchmarks.locks import alone
 from benchmarks.rebuild import TABLES, Built, safe_name
 from benchmarks.table_inputs import RECORDED_DIGITS
 from benchmarks.table_model import MODELS
@@ -31,6 +33,10 @@ HASHED = ("uid", "group", "reply_id")
 """Columns that are hashes here."""
 DIGITS = 12
 """Hexadecimal ones, of a hash."""
+UNFINISHED = ".unfinished"
+"""Folder, beside the tables' directories, of a table that is being laid down."""
+REPLACED = f"{MANIFEST}.replaced"
+"""Manifest of a table that is being replaced: what it names is deleted."""
 REFERENCES = ("floor", "ceiling")
 """Kinds of rows that no model replied for; they share one directory."""
 
@@ -71,18 +77,48 @@ def refuse_runs(out: Path, option: str) -> None:
             raise UsageError(f"{out} holds runs, with text in them\n  next step: name another folder with {option}")
 
 
-def remove(name: str, out: Path) -> None:
-    """Delete what was recorded of a table before: the folders that its manifest names."""
-    path = out / TABLES / name / MANIFEST
-    if not path.exists():
-        return
-    before = read_manifest(path)
-    folders = {before["judge"], before["guide"], before["references"]}
-    folders |= {entry["scores"] for entry in (*before["rows"], *before["trials"])}
-    for folder in folders:
-        if folder is not None and Path(folder).name == folder and folder.startswith(f"{name}-"):
-            shutil.rmtree(out / folder, ignore_errors=True)
-    shutil.rmtree(out / TABLES / name)
+@contextmanager
+def recording(name: str, out: Path) -> Iterator[Path]:
+    """A folder to lay a table down in, which then takes the place of what was recorded of the table before.
+
+    Stopped while the block lasts, all is as it was. Stopped behind it, the table may have no manifest, so that nobody
+    takes it for whole; the next recording completes it. Two commands that record into one folder do so in turn.
+
+    Args:
+        name: of the table.
+        out: the folder that tables are recorded in.
+    """
+    with alone(out / f"{UNFINISHED}.lock"):
+        scratch = out / UNFINISHED
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            scratch.mkdir()
+            yield scratch
+            _remove(name, out)
+            for path in sorted(scratch.iterdir()):
+                if path.name != TABLES:
+                    shutil.rmtree(out / path.name, ignore_errors=True)
+                    path.rename(out / path.name)
+            (out / TABLES).mkdir(exist_ok=True)
+            (scratch / TABLES / name).rename(out / TABLES / name)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove(name: str, out: Path) -> None:
+    """Delete what was recorded of a table before: the folders that its manifest names, and last the manifest."""
+    table = out / TABLES / name
+    if (table / MANIFEST).exists():
+        read_manifest(table / MANIFEST)
+        (table / MANIFEST).replace(table / REPLACED)
+    if (table / REPLACED).exists():
+        before = read_manifest(table / REPLACED)
+        folders = {before["judge"], before["guide"], before["references"]}
+        folders |= {entry["scores"] for entry in (*before["rows"], *before["trials"])}
+        for folder in folders:
+            if folder is not None and Path(folder).name == folder and folder.startswith(f"{name}-"):
+                shutil.rmtree(out / folder, ignore_errors=True)
+    shutil.rmtree(table, ignore_errors=True)
 
 
 def run_folder(name: str, run: RunScores) -> str:

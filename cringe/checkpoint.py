@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,10 @@ from torch import Tensor, nn
 
 from cringe.counts import Counts
 from cringe.processes import mark
+
+
+class DamagedStateError(Exception):
+    """A state that was cut off or changed since it was written: nobody can go on from it."""
 
 
 @dataclass(kw_only=True)
@@ -27,7 +33,11 @@ class TrainingState:
     """The log so far."""
 
     def save(self, path: Path) -> None:
-        """Write one safetensors file, replacing an older one at once or not at all."""
+        """Write one safetensors file, replacing an older one at once or not at all.
+
+        Raises:
+            OSError, SafetensorError: it could not be written; an older one is as it was.
+        """
         from safetensors.torch import save_file
 
         tensors = {f"model.{name}": tensor for name, tensor in _tensors(self.model).items()}
@@ -37,16 +47,20 @@ class TrainingState:
         scratch = path.with_name(f"{path.name}.{mark()}.tmp")
         scratch.parent.mkdir(parents=True, exist_ok=True)
         flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(flat, scratch, metadata={"state": json.dumps(meta)})
-        scratch.replace(path)
+        state = json.dumps(meta)
+        try:
+            save_file(flat, scratch, metadata={"state": state, "digest": _digest(flat, state)})
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
 
     def load(self, path: Path) -> None:
-        """Put everything back into ``model`` and ``optimizer``, and read the counts and the log."""
-        from safetensors import safe_open
+        """Put everything back into ``model`` and ``optimizer``, and read the counts and the log.
 
-        with safe_open(path, framework="pt") as file:
-            meta = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        Raises:
+            DamagedStateError: the file is not what `save` wrote; nothing was changed.
+        """
+        meta, tensors = _read(path)
         with torch.no_grad():
             for name, tensor in _tensors(self.model).items():
                 tensor.copy_(tensors[f"model.{name}"])
@@ -66,6 +80,31 @@ class TrainingState:
     def _scaler(self) -> dict[str, Any]:
         """The loss scale of fp16 training; empty otherwise."""
         return self.optimizer.scaler.state_dict() if self.optimizer.scaler is not None else {}
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `TrainingState.save` wrote, if it is that to the bit."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            said = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, ValueError) as error:
+        raise DamagedStateError(f"the training state {path} is damaged ({error})") from error
+    if said.get("digest") != _digest(tensors, said.get("state", "")):
+        raise DamagedStateError(f"the training state {path} is damaged (it is not what was written)")
+    meta: dict[str, Any] = json.loads(said["state"])
+    return meta, tensors
+
+
+def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
+    """A hash of names, shapes, types, bytes and what is kept beside them; tensors are contiguous and on the CPU."""
+    found = hashlib.blake2b(state.encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from cringe.backbones import Backbone
 from cringe.batch import Batch
-from cringe.checkpoint import TrainingState
+from cringe.checkpoint import DamagedStateError, TrainingState
 from cringe.counts import SUMMED, Counts
 from cringe.data import Example, Feedback
 from cringe.methods.base import Method, TokenLoss
@@ -100,7 +101,7 @@ class Trainer:
         log_every: steps between two records of the log.
         progress: told how far it is, by the first process.
         resume: a file for the state of an unfinished training, which the first process writes; what it holds is gone
-            on with.
+            on with, unless it is damaged.
         save_every_seconds: how often the state is kept.
     """
 
@@ -147,7 +148,7 @@ class Trainer:
         """Do all updates that are not done yet; return what was spent, earlier parts included."""
         step = self._span.first
         if self._resume is not None and self._resume.exists():
-            step = self.restore(self._resume)
+            step = self._take_up(self._resume, step)
         self._processes.require_equal(step, f"processes go on from different steps; do all of them see {self._resume}?")
         saved = time.monotonic()
         self.backbone.model.train()
@@ -176,6 +177,14 @@ class Trainer:
         if self.is_main_process:
             done, total = step - self._span.first, self._span.last - self._span.first
             self._progress(done, total, f"loss {self.records[-1]['loss']:.3f}")
+
+    def _take_up(self, path: Path, first: int) -> int:
+        """Go on from a kept state, or, where it is damaged, begin at step ``first``; returns the step."""
+        try:
+            return self.restore(path)
+        except DamagedStateError as error:
+            logging.getLogger(__name__).warning("%s; the training begins again", error)
+            return first
 
     def _check_finite(self) -> None:
         """Stop at a loss that is no number, rather than train on to weights that are none."""

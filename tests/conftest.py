@@ -1,6 +1,7 @@
 """What every test may rely on: no hub, no ambient data, one quiet thread, draws that can be repeated."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,31 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.fail(f"CRINGE_DATA={NAMED_DATA} is not a folder", pytrace=False)
     return folder
+
+
+FAULTS: dict[str, Counter[str]] = {}
+"""Faults by kind: how many were tried, survived and refused, told by ``tests/integration/faults`` (its conftest.py)."""
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collects the faults that a test tried, from whatever process ran it."""
+    for name, value in report.user_properties if report.when == "teardown" else ():
+        if name == "fault":
+            kind, what, count = value
+            FAULTS.setdefault(kind, Counter())[what] += count
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of `results/README.md`: what became of the faults that were tried."""
+    if not FAULTS:
+        return
+    terminalreporter.section("faults")
+    lines = ["| fault | tried | survived, byte for byte | clearly refused | lost |", "|---|---:|---:|---:|---:|"]
+    total = sum(FAULTS.values(), Counter())
+    for kind, counts in [*sorted(FAULTS.items()), ("all", total)]:
+        tried, survived, refused = (counts[what] for what in ("tried", "survived", "refused"))
+        lines.append(f"| {kind} | {tried} | {survived} | {refused} | {tried - survived - refused} |")
+    terminalreporter.write_line("\n".join(lines))
 
 
 @pytest.hookimpl(tryfirst=True)

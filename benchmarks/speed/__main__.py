@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
-        return exit_code(partial(_run, options), interrupted="interrupted; nothing is kept")
+        return exit_code(partial(_run, options), then="nothing is kept")
     except OSError as error:
         print(f"error: cannot read or write: {error.strerror or error} ({error.filename})", file=sys.stderr)
         return 1

@@ -53,7 +53,7 @@ def run(settings: Mapping[str, Any], context: Context) -> None:
         progress=context.progress,
         resume=context.resume,
     )
-    if span.first and not context.resume.exists():
+    if span.first:  # should there be a state of this round, it takes the place of the last round's
         _go_on(trainer, context.parents["model"])
     counts = trainer.train()
     if not trainer.is_main_process:  # of several that train together one writes

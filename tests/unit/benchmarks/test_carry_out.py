@@ -81,7 +81,8 @@ def test_jobs(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     config = resolve(task="convai2", method_names=["transformer"], overrides=[f"threads={threads}"])
-    place = Place(DataSource(folder=None, origin="synthetic"), tmp_path, device, Namespace(jobs=asked, force=False))
+    options = Namespace(jobs=asked, force=False, repair=False)
+    place = Place(DataSource(folder=None, origin="synthetic"), tmp_path, device, options)
     assert do_missing([stage(1), stage(processes)], config, place) == 0
     assert (told["jobs"], told["gpus"], told["threads"]) == (jobs, gpus, threads)
 
@@ -95,7 +96,9 @@ def test_too_few_gpus_for_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     config = resolve(task="convai2", method_names=["transformer"])
     source = DataSource(folder=None, origin="synthetic")
-    on_cuda, on_cpu = (Place(source, tmp_path, device, Namespace(jobs=None, force=False)) for device in ("cuda", "cpu"))
+    on_cuda, on_cpu = (
+        Place(source, tmp_path, device, Namespace(jobs=None, force=False, repair=False)) for device in ("cuda", "cpu")
+    )
     with pytest.raises(UsageError, match="each of the 4 takes a GPU of its own, and there are 3; "):
         do_missing([stage(1), stage(4)], config, on_cuda)
     assert do_missing([stage(4)], config, on_cpu) == 0

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 import benchmarks
-from benchmarks import runner
+from benchmarks import claims, runner
 from benchmarks.errors import UserError
 from benchmarks.plan import Stage
 from benchmarks.pool import THREAD_VARIABLES
@@ -148,9 +148,12 @@ def run(
     )
 
 
+HIDDEN = {SCRATCH, claims.FOLDER, "failures"}
+
+
 def finished(results: Path) -> set[str]:
     """Labels of the directories that have their final name; each must be whole."""
-    folders = [path for path in results.iterdir() if path.is_dir() and path.name not in {SCRATCH, "failures"}]
+    folders = [path for path in results.iterdir() if path.is_dir() and path.name not in HIDDEN]
     for folder in folders:
         assert damage(folder) == [], folder
         assert (folder / "spec.json").exists()
@@ -523,7 +526,7 @@ def test_damage_is_named_before_anything_is_done(name: str, tmp_path: Path) -> N
         run(stages, tmp_path)
     assert f"  {first.folder}: {told}\n" in str(caught.value)
     assert stages[1].folder not in str(caught.value)
-    assert "--force" in str(caught.value)
+    assert "the same command with --repair" in str(caught.value)
     assert caught.value.exit_code == 1
     assert not (tmp_path / stages[1].folder).exists()
 

@@ -18,6 +18,7 @@ from benchmarks.rebuild import rebuild, training_logs
 from benchmarks.report import main
 from benchmarks.stored import incomplete, judge_problem, manifest_problem, read_scores, read_stored
 from benchmarks.tasks.base import Column
+from benchmarks.writing import DONE
 from evaluators.metrics import METRICS
 from tests.unit.benchmarks.test_report import JUDGE, fake_runs
 
@@ -274,6 +275,7 @@ def test_manifests_are_whole(
     assert manifest_problem(made) == ""
     spoil(made)
     path.write_text(json.dumps(made))
+    path.with_name(DONE).unlink()  # as if it had been so from the start
     with pytest.raises(DataError, match=re.escape(message)):
         read_manifest(path)
     assert main([str(table), "--out", str(table.parent / "out")]) == 1

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import nn
 
 from cringe.backbones import Seq2SeqBackbone
-from cringe.checkpoint import TrainingState
+from cringe.checkpoint import DamagedStateError, TrainingState
 from cringe.counts import Counts
 
 
@@ -129,3 +129,28 @@ def test_file_is_safetensors_with_json(tmp_path: Path, make_backbone: Callable[.
         assert json.loads(file.metadata()["state"])["step"] == 3
     assert "model.model.shared.weight" in names
     assert not {"model.lm_head.weight", "model.model.encoder.embed_tokens.weight"} & set(names)
+
+
+def test_damage_is_noticed_and_changes_nothing(tmp_path: Path) -> None:
+    """One bit anywhere, or an end that is missing: safetensors alone would take most of it for weights."""
+    path = tmp_path / "state.safetensors"
+    model, optimizer = make(0)
+    walk(model, optimizer, 2)
+    state_of(model, optimizer).save(path)
+    whole = path.read_bytes()
+    other, other_optimizer = make(1)
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    spoiled = [whole[:length] for length in (0, 7, 100, len(whole) // 2, len(whole) - 1)]
+    places = (*range(0, len(whole), 41), len(whole) - 1)
+    spoiled += [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] for place in places]
+    for content in spoiled:
+        path.write_bytes(content)
+        found = TrainingState(model=other, optimizer=other_optimizer)
+        with pytest.raises(DamagedStateError, match="is damaged"):
+            found.load(path)
+        assert found.step == 0
+        assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
+        assert not other_optimizer.state_dict()["state"]
+    path.write_bytes(whole)
+    TrainingState(model=other, optimizer=other_optimizer).load(path)
+    assert equal(model, other)

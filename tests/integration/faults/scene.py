@@ -1,0 +1,209 @@
+"""A small run, its undisturbed results, and commands that faults happen in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import benchmarks
+from benchmarks.runner import SCRATCH, damage
+from benchmarks.tasks import synthetic
+
+PRESET = """\
+seeds: [0]
+threads: 1
+prompts: 8
+backbone:
+  {kind: scratch, vocabulary: 320, width: 16, encoder_layers: 1, decoder_layers: 1, heads: 2, feedforward: 16,
+   max_source: 24, max_target: 16}
+warmup: {updates: 20, batch_size: 8, learning_rate: 0.01, warmup_updates: 2}
+training: {updates: 20, batch_size: 8, learning_rate: 0.02, warmup_updates: 2}
+decoding:
+  beam: {strategy: beam, beams: 2, min_new_tokens: 3, max_new_tokens: 6, no_repeat_ngram: 3, no_context_ngram: 3}
+  nucleus: {strategy: nucleus, top_p: 0.9, max_new_tokens: 6}
+judge: {kind: linear}
+guide: {epochs: 1, width: 16, heads: 2, feedforward: 16}
+"""
+UPDATES = 20
+TASK, METHODS = "decode", ("transformer", "cringe")
+TIMEOUT = 240
+"""Seconds; a command takes a few on a machine that does nothing else."""
+FINISHED = re.compile(rf"{TASK}-.+-[0-9a-f]{{12}}")
+OUTPUTS = frozenset({"predictions.jsonl", "scores.csv", "replies.jsonl", "model.safetensors", "report.json"})
+
+
+class Ended(NamedTuple):
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+    fired: frozenset[int]
+    """Which rules have happened, by their place."""
+    left: frozenset[int]
+    """Processes that it started and that did not end with it."""
+
+    @property
+    def started(self) -> list[str]:
+        """Labels of the stages that it began."""
+        return [line.removesuffix(": started") for line in self.err.splitlines() if line.endswith(": started")]
+
+
+@dataclass(kw_only=True)
+class Scene:
+    """A folder with a preset and data, in which commands are run."""
+
+    folder: Path
+    made: int = field(default=0)
+    """Sets of rules so far."""
+
+    @classmethod
+    def make(cls, folder: Path) -> Scene:
+        """Lay out preset, data, and the injector."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "micro.yaml").write_text(PRESET, encoding="utf-8")
+        synthetic.write_convai2(folder / "data", seed=1, train_dialogues=40, valid_dialogues=6)
+        synthetic.write_decode(folder / "data", seed=1, train=160, dev=30, test=30)
+        (folder / "site").mkdir()
+        shutil.copyfile(Path(__file__).with_name("injector.py"), folder / "site" / "sitecustomize.py")
+        return cls(folder=folder)
+
+    def begin(self, *arguments: str, rules: Sequence[Mapping[str, Any]] = (), **plan: Any) -> Running:
+        """Start ``python -m benchmarks.…`` with faults in it."""
+        self.made += 1
+        file = self.folder / f"faults-{os.getpid()}-{self.made}.json"
+        file.write_text(json.dumps({"rules": list(rules), **plan}))
+        paths = [str(self.folder / "site"), str(Path(benchmarks.__file__).parents[1])]
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "FAULTS": str(file)},
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        return Running(process, file.with_suffix(".fired"))
+
+    def command(self, *arguments: str, **more: Any) -> Ended:
+        """Run ``python -m benchmarks.…`` to its end."""
+        return self.begin(*arguments, **more).end()
+
+    def run_arguments(self, results: Path, *options: str) -> tuple[str, ...]:
+        """The command whose results all others are compared with."""
+        settings = ("--preset", "micro.yaml", "--data", "data", "--device", "cpu", "--jobs", "1")
+        return ("benchmarks.run", "--task", TASK, "--methods", *METHODS, *settings, "--out", str(results), *options)
+
+    def run(self, results: Path, *options: str, **more: Any) -> Ended:
+        """Run it."""
+        return self.command(*self.run_arguments(results, *options), **more)
+
+
+class Running(NamedTuple):
+    """A command at work."""
+
+    process: subprocess.Popen[str]
+    fired: Path
+
+    def end(self) -> Ended:
+        """Wait for its end, and for that of all that it started."""
+        below: set[int] = set()
+        limit = time.monotonic() + TIMEOUT
+        with self.process as process, ThreadPoolExecutor(2) as readers:
+            said = [readers.submit(stream.read) for stream in (process.stdout, process.stderr)]
+            while process.poll() is None:
+                below |= descendants(process.pid)
+                if time.monotonic() > limit:
+                    process.kill()
+                time.sleep(0.05)
+            out, err = (text.result() for text in said)
+        wait = time.monotonic() + 15
+        while any(map(alive, below)) and time.monotonic() < wait:
+            time.sleep(0.05)
+        fired = frozenset(int(path.name) for path in self.fired.glob("*"))
+        ended = Ended(process.returncode, out, err, fired, frozenset(filter(alive, below)))
+        assert "Traceback" not in ended.err, ended.err
+        return ended
+
+
+def alive(pid: int) -> bool:
+    """Is this a process, and not one that only waits to be asked for its exit code?"""
+    return stat(pid) is not None
+
+
+def stat(pid: int) -> int | None:
+    """The parent of a process; None for one that is no more."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[:2]
+    except (OSError, IndexError):
+        return None
+    return None if state in "ZX" else int(parent)
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes below one."""
+    parents = {int(path.name): parent for path in Path("/proc").glob("[0-9]*") if (parent := stat(int(path.name)))}
+    below, new = set(), {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new} - below
+        below |= new
+    return below
+
+
+def stages(results: Path) -> dict[str, Path]:
+    """Finished directories by label."""
+    return {path.name[:-13]: path for path in sorted(results.iterdir()) if FINISHED.fullmatch(path.name)}
+
+
+def whole(results: Path) -> set[str]:
+    """Labels of the finished directories, after a look that all of them are whole."""
+    found = stages(results)
+    assert {label: names for label, folder in found.items() if (names := damage(folder))} == {}
+    return set(found)
+
+
+def remove(results: Path, labels: Iterable[str]) -> None:
+    """Delete finished directories, so that the same command does these stages again."""
+    for label in labels:
+        shutil.rmtree(stages(results)[label])
+
+
+def outputs(results: Path) -> dict[str, bytes]:
+    """What must be equal to the byte: predictions, scores and tables; replies, reports on judges and weights, too."""
+    return {
+        path.relative_to(results).as_posix(): path.read_bytes()
+        for path in sorted(results.rglob("*"))
+        if path.is_file()
+        and not path.relative_to(results).parts[0].startswith(".")
+        and (path.name in OUTPUTS or path.parent.parent.name == "tables")
+    }
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def assert_same(results: Path, undisturbed: Path) -> None:
+    """The end state: everything is there, whole, as if nothing had happened, and nothing is left over."""
+    assert whole(results) == whole(undisturbed)
+    assert outputs(results) == outputs(undisturbed)
+    for hidden in (SCRATCH, ".resume", ".claims"):
+        assert not list((results / hidden).glob("*")), hidden
+    assert not [path for path in results.rglob(".*.unfinished") if path.is_file()]
+
+
+CODES = {"KILL": -signal.SIGKILL, "TERM": 143, "INT": 130}
+"""Exit codes of a command that is sent a signal."""
