@@ -6,6 +6,7 @@ Every warning of numpy is an error here: a division by 0 or an overflow that nob
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -192,7 +193,7 @@ def test_holm(p: list[float]) -> None:
     assert list(found) == list(names)
     assert all(names[name] <= value <= min(1, len(p) * names[name]) for name, value in found.items())
     order = sorted(names, key=lambda name: names[name])
-    assert all(found[one] <= found[two] for one, two in zip(order, order[1:], strict=False))
+    assert all(found[one] <= found[two] for one, two in pairwise(order))
 
 
 @given(share=st.floats(0, 1), n=st.floats(1, 1e9), quantiles=st.tuples(st.floats(0, 8), st.floats(0, 8)))

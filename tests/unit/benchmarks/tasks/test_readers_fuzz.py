@@ -181,7 +181,7 @@ def _message(text: str, label: str = "__ok__") -> dict[str, object]:
 
 def _made_up() -> dict[str, bytes]:
     kinds = {"good": [_message("hi there")], "bad": [_message("go away", "__notok__")]}
-    rounds = {number: kinds for number in "123"}
+    rounds = dict.fromkeys("123", kinds)
     multi = [_message("hi\nhello\ngo away", "__notok__"), _message("hi")]
     dialogue = {
         "personas": [["i sing."], ["i have a cat.", "i swim."]],
@@ -203,8 +203,8 @@ def _made_up() -> dict[str, bytes]:
         for n in range(3)
     ]
     found: dict[str, object] = {
-        "bbf_standard": {"standard": {split: rounds for split in ("train", "valid", "test")}},
-        "bbf_multi": {split: multi for split in ("train", "valid", "test")},
+        "bbf_standard": {"standard": dict.fromkeys(("train", "valid", "test"), rounds)},
+        "bbf_multi": dict.fromkeys(("train", "valid", "test"), multi),
         "bst": [dialogue, {**dialogue, "context_dataset": "convai2"}],
         "diasafety": replies,
     }
@@ -467,21 +467,9 @@ def test_damaged_replies(folder: Path, content: bytes, damage: list[Damage]) -> 
 
 SIZES: dict[str, Callable[[Path], None]] = {
     "convai2": lambda folder: synthetic.write_convai2(folder, seed=2, train_dialogues=30, valid_dialogues=4),
-    "decode": lambda folder: (
-        (
-            synthetic.write_convai2(folder, seed=2, train_dialogues=4, valid_dialogues=2),
-            synthetic.write_decode(folder, seed=2, train=60, dev=12, test=12),
-        )
-        and None
-    ),
+    "decode": lambda folder: None,
     "fits": lambda folder: synthetic.write_fits(folder, seed=2, train=20, valid=8, test=8, unseen=8),
-    "wikitoxic": lambda folder: (
-        (
-            synthetic.write_convai2(folder, seed=2, train_dialogues=12, valid_dialogues=6),
-            synthetic.write_wikitoxic(folder, seed=2, comments=150),
-        )
-        and None
-    ),
+    "wikitoxic": lambda folder: None,
 }
 
 
