@@ -56,7 +56,7 @@ def verdict(said: str, complained: str) -> tuple[list[str], int]:
     if len(unknown) == len(packages):
         return [f"audit: SKIPPED, nothing was audited: the index knows none of the {len(packages)} packages"], 0
     sentences = [
-        f"audit: {one['name']} {one['version']}: {item['id']}; mended in {', '.join(item['fix_versions']) or 'no version'}"
+        f"audit: {one['name']} {one['version']}: {item['id']}; mended in {', '.join(item['fix_versions']) or 'none'}"
         for one, item in found
     ]
     if unknown:

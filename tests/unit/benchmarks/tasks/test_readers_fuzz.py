@@ -432,6 +432,14 @@ def test_every_fragment_once(folder: Path, valid: dict[str, bytes], name: str, f
     outcome(folder, name, re.sub(rb'(?<=": )("[^"]*"|\w+)', lambda _: fragment, content, count=1))
 
 
+@pytest.mark.parametrize("name", [name for name in READERS if name not in ("convai2", "wikitoxic", "bad")])
+def test_of_two_equal_fields_neither_is_taken(folder: Path, valid: dict[str, bytes], name: str) -> None:
+    """JSON's reader would keep the last, and a value would be lost though its record is not."""
+    found = outcome(folder, name, valid[name].replace(b"{", b'{"x": 1, "x": 2, ', 1))
+    assert isinstance(found, str)
+    assert "the field 'x' is there twice" in found
+
+
 # Replies of one's own ------------------------------------------------------------------------------------------------
 
 PROMPTS = {
