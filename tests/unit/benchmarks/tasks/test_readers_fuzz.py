@@ -473,11 +473,22 @@ def test_damaged_replies(folder: Path, content: bytes, damage: list[Damage]) -> 
 
 # Whole tasks ---------------------------------------------------------------------------------------------------------
 
+
+def write_decode(folder: Path) -> None:
+    synthetic.write_convai2(folder, seed=2, train_dialogues=4, valid_dialogues=2)
+    synthetic.write_decode(folder, seed=2, train=60, dev=12, test=12)
+
+
+def write_wikitoxic(folder: Path) -> None:
+    synthetic.write_convai2(folder, seed=2, train_dialogues=12, valid_dialogues=6)
+    synthetic.write_wikitoxic(folder, seed=2, comments=150)
+
+
 SIZES: dict[str, Callable[[Path], None]] = {
     "convai2": lambda folder: synthetic.write_convai2(folder, seed=2, train_dialogues=30, valid_dialogues=4),
-    "decode": lambda folder: None,
+    "decode": write_decode,
     "fits": lambda folder: synthetic.write_fits(folder, seed=2, train=20, valid=8, test=8, unseen=8),
-    "wikitoxic": lambda folder: None,
+    "wikitoxic": write_wikitoxic,
 }
 
 
