@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 ROUNDING = 1e-14
-"""Of the largest score: what dialogues deviate by up to here is rounding. It has a size and a shape, which depend on the
-order of the sums, and would be taken for a variance that is seen in some dialogues."""
+"""Of the largest score: what dialogues deviate by up to here is rounding. It has a size and a shape, which depend on
+the order of the sums, and would be taken for a variance that is seen in some dialogues."""
 
 
 class Scores(NamedTuple):
