@@ -169,6 +169,12 @@ def _sound_parts(manifest: Mapping[str, Any], results: Path) -> tuple[dict[str, 
                 f"The judge's report {problem}: how far the judge can be believed is not known, and nothing is ranked "
                 "by it."
             )
+    if manifest.get("guide") is not None:
+        problem = _file_problem(results, manifest["guide"], "report.json", judge_problem)
+        if problem:
+            usable["guide"] = None
+        if problem not in ("", MISSING):  # which it may be, as in a reference
+            notes.append(f"The guide's report {problem}: how well the guide tells replies apart is not known.")
     problem = _file_problem(results, manifest["references"], "counts.json", _counts_problem)
     if problem:
         usable["references"] = "DONE/none"

@@ -20,7 +20,7 @@ VALID = "".join(json.dumps({"context": ["hi", "yes"], "response": f"so {n}"}) + 
 
 def count(content: bytes) -> int:
     """Objects one behind the other, as JSON has them; a line may hold two, and an object may take two lines."""
-    text, found, at = content.decode().lstrip("\ufeff"), 0, 0
+    text, found, at = content.decode("utf-8", "replace").lstrip("\ufeff"), 0, 0
     while at < len(text):
         if text[at].isspace():
             at += 1

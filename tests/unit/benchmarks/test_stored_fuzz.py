@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from benchmarks import compare, publish, report
 from benchmarks.errors import UserError
 from benchmarks.rebuild import rebuild, safe_name
 from benchmarks.stored import is_name
-from tests.unit.benchmarks.test_report import fake_runs
+from tests.unit.benchmarks.test_report import JUDGE, fake_runs
 
 FEWER = settings(max_examples=max(1, settings.default.max_examples // 5))
 FEWEST = settings(max_examples=max(1, settings.default.max_examples // 20))
@@ -167,12 +167,26 @@ def test_tables_of_damaged_results(
     before = undamaged
     known = files(runs)
     path = known[int(which * (len(known) - 1))]
+    note(str(path))
     with Damaged(path, damage, honest=honest) as changed:
         after, said = made(runs)
     assert all(sentence.strip() for sentence in said)
-    if changed and not honest and path.name != "manifest.json":
+    if changed and not honest and path.name != "manifest.json" and path.with_name("DONE").is_file():
         assert after == before or said
     assert after or said
+
+
+def test_a_guides_report_that_was_changed(runs: Path) -> None:
+    """Its hash says so, as for every other file: its numbers are not shown as if nothing had happened."""
+    manifest = next(runs.glob("tables/*/manifest.json"))
+    guide = runs / json.loads(manifest.read_bytes())["guide"]
+    guide.mkdir()
+    (guide / "report.json").write_text(json.dumps({**JUDGE, "accuracy": 0.5}))
+    (guide / "DONE").write_text(json.dumps({"report.json": hashlib.sha256(b"as it was").hexdigest()}))
+    tables, said = made(runs)
+    shutil.rmtree(guide)
+    assert tables
+    assert any("The guide's report cannot be used" in sentence for sentence in said)
 
 
 @FEWEST
