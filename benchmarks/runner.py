@@ -253,7 +253,7 @@ def _failure(stage: Stage, future: Future[str | None], results: Path, pool: Work
     trace = future.result() if error is None else "".join(traceback.format_exception(error))
     if trace is None:
         return None
-    message = explained(trace, stage.kind, stage.settings, results) or _what(trace)
+    message = explained(trace, stage.kind, stage.settings, results, stage.processes) or _what(trace)
     log = _kept(trace, results / "failures" / f"{stage.folder}.log")
     return Failure(label=stage.label, message=message, log=log, full=is_full(trace))
 

@@ -33,6 +33,8 @@ _SPENT = ("updates", "examples", "flops", "seconds", "peak_memory_bytes")
 """Entries of a part of a ledger that are numbers."""
 MOST_NATS = 1e12
 """A likelihood beyond it is a number gone astray, and its fourth power would be infinite."""
+_LONGEST_NAME = 256
+"""Characters; no disk takes as many."""
 AGAIN = "run the command that made it again with --force"
 
 
@@ -130,6 +132,11 @@ class Stored(NamedTuple):
     """As in `benchmarks.table_inputs.RunScores`."""
     ledger: Mapping[str, Any]
     corpus: list[Mapping[str, Any]]
+
+
+def is_name(text: str) -> bool:
+    """Is it the name of a directory, and no path, which could lead out of the folder that it is looked for in?"""
+    return text not in ("", "..") and Path(text).name == text and len(text) < _LONGEST_NAME
 
 
 def read_stored(folder: Path) -> Stored:

@@ -61,12 +61,3 @@ def test_every_example_can_be_run(
     assert code == 0, said.err
     assert said.out
     assert not (tmp_path / "runs").exists()
-
-
-def test_the_script_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """In one process; that several do the same with a trainer is tested with it."""
-    (script,) = (block for block in BLOCKS if "is_main_process" in block)
-    monkeypatch.chdir(tmp_path)
-    exec(compile(script, "train.py", "exec"), {"__name__": "__main__"})
-    assert capsys.readouterr().out.splitlines()[-1].startswith("40 40 loss ")
-    assert (tmp_path / "model" / "model.safetensors").exists()
