@@ -1,7 +1,7 @@
 """Killed at any moment and started again, every command ends with what an undisturbed one gives.
 
-Thirty kills, always at the same moments: of the command and of its workers, by SIGKILL and by SIGTERM, in every kind of
-stage and while tables, reports, published results and models are written.
+Thirty-one kills, always at the same moments: of the command and of its workers, by SIGKILL and by SIGTERM, in every
+kind of stage and while tables, reports, published results and models are written.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Kill(NamedTuple):
 
     @property
     def delay(self) -> float:
-        """Seconds: a worker ends at the very point, every other command a little later, wherever that is."""
-        draws = random.Random(f"{SEED} {self}")
-        return draws.uniform(0, 0.05) if self.to == "command" and draws.random() < 0.5 else 0.0
+        """Seconds: a worker ends at the very point, a command wherever it is a little later."""
+        late = self.to == "command" and self.at != "file"
+        return random.Random(f"{SEED} {self}").uniform(0, 0.05) if late else 0.0
 
     @property
     def rule(self) -> dict[str, Any]:
@@ -143,6 +143,7 @@ TABLES = {
     "run: between two files": ("run", "TERM", {"at": WRITING, "call": 3}),
     "run: before a file gets its name": ("run", "KILL", {"at": "file", "match": r"^os.rename .*\.json", "call": 1}),
     "run: before the hashes": ("run", "KILL", {"at": WRITING, "call": 5}),
+    "score: between two files": ("score", "KILL", {"at": WRITING, "call": 3}),
     "report: while it draws": ("report", "TERM", {"at": "benchmarks.plots:draw"}),
     "report: a plot": ("report", "KILL", {"at": "file", "match": r"^open .*\.svg\.unfinished", "call": 2}),
     "report: the page": ("report", "KILL", {"at": "file", "match": r"^os.rename .*/index\.html"}),
@@ -163,19 +164,13 @@ TABLES = {
 def test_while_results_are_written(name: str, scene: Scene, results: Path, tmp_path: Path, faults: Faults) -> None:
     """What has its name is whole, whether nothing was there before or it takes the place of something."""
     what, signal, point = TABLES[name]
-    out = tmp_path / "out"
-    if what == "run":
-        (out,) = (results / "tables").iterdir()
-        arguments = scene.run_arguments(results)
-    elif what == "export":
-        arguments = ("benchmarks.export", str(stages(results)["decode-transformer-s0-train"]), str(out))
-    else:
-        arguments = (f"benchmarks.{what}", str(results), "--out", str(out))
+    arguments, out = writing(what, scene, results, tmp_path / "out")
     if what != "run":
         assert scene.command(*arguments).code == 0
+    (out,) = out.parent.glob(out.name)
     expected = contents(out)
     faults.tried(f"SIG{signal} while {what} writes")
-    if what in ("run", "report"):  # the others write anew what is there
+    if what in ("run", "score", "report"):  # the others write anew what is there
         shutil.rmtree(out)
     ended = scene.command(*arguments, rules=[point | {"do": signal}])
     assert (ended.code, ended.fired) == (CODES[signal], {0}), ended.err
@@ -189,6 +184,20 @@ def test_while_results_are_written(name: str, scene: Scene, results: Path, tmp_p
     faults.survived(f"SIG{signal} while {what} writes")
 
 
+def writing(what: str, scene: Scene, results: Path, out: Path) -> tuple[tuple[str, ...], Path]:
+    """A command, and what it writes: a path, or what such a path looks like."""
+    if what == "run":
+        return scene.run_arguments(results), results / "tables" / "decode-micro-*"
+    if what == "score":
+        replies = stages(results)["decode-transformer-s0-scores"] / "predictions.jsonl"
+        same = ("--task", "decode", "--preset", "micro.yaml", "--data", "data", "--device", "cpu", "--jobs", "1")
+        command = ("benchmarks.score", str(replies), *same, "--decoding", "beam", "--name", "given")
+        return (*command, "--out", str(results)), results / "tables" / "decode-micro-given-*"
+    if what == "export":
+        return ("benchmarks.export", str(stages(results)["decode-transformer-s0-train"]), str(out)), out
+    return (f"benchmarks.{what}", str(results), "--out", str(out)), out
+
+
 def visible(folder: Path) -> dict[str, bytes]:
     """Files but for those of hidden folders and names: what is in the making."""
     if not folder.exists():
@@ -200,5 +209,5 @@ def is_hidden(part: str) -> bool:
     return part.startswith(".")
 
 
-def test_there_are_thirty() -> None:
-    assert len(STAGES) + len(TABLES) == 30
+def test_there_are_thirty_one() -> None:
+    assert len(STAGES) + len(TABLES) == 31
