@@ -18,10 +18,10 @@ from benchmarks.time_limit import NO_LIMIT, TimeLimit, first_few
 if TYPE_CHECKING:
     from benchmarks.config import RunConfig
     from benchmarks.datafolder import DataSource
+    from benchmarks.executors.pool import Workers
+    from benchmarks.executors.ray_cluster import Cluster, Need
     from benchmarks.plan import Plan, Stage
-    from benchmarks.pool import Workers
     from benchmarks.progress import Reporter
-    from benchmarks.ray_cluster import Cluster, Need
     from benchmarks.runner import Outcome
     from benchmarks.tasks.base import Source
 
@@ -174,7 +174,7 @@ def try_missing(stages: Sequence[Stage], config: RunConfig, place: Place) -> Out
 
 def needed(config: RunConfig, device: str) -> Need:
     """What a stage asks of a cluster at most: some are done by one process whatever was set."""
-    from benchmarks.ray_cluster import Need
+    from benchmarks.executors.ray_cluster import Need
 
     return Need(threads=config.threads, gpu=device == "cuda", processes=config.processes)
 

@@ -35,8 +35,8 @@ from benchmarks.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from benchmarks.config import RunConfig
+    from benchmarks.executors.ray_cluster import Cluster
     from benchmarks.plan import Plan
-    from benchmarks.ray_cluster import Cluster
     from benchmarks.sweeps import Trial
     from cringe.discovery import Entry
 
@@ -88,7 +88,7 @@ def _cluster(options: argparse.Namespace, threads: int) -> AbstractContextManage
     """The cluster that stages are done on; it is joined, or started, when it is first needed."""
     if options.executor == "local":
         return nullcontext()
-    from benchmarks.ray_cluster import Cluster
+    from benchmarks.executors.ray_cluster import Cluster
 
     cpus = max(os.cpu_count() or 1, threads * (options.jobs or 1))
     return Cluster(options.ray_address, threads=threads, cpus=cpus)

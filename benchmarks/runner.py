@@ -21,8 +21,8 @@ from typing import Any
 
 from benchmarks.claims import POLL_SECONDS, Claims
 from benchmarks.errors import UserError
+from benchmarks.executors.pool import Pool, Workers, say
 from benchmarks.plan import Stage
-from benchmarks.pool import Pool, Workers, say
 from benchmarks.progress import Reporter
 from benchmarks.stopped import explained, is_full
 from benchmarks.time_limit import NO_LIMIT, TimeLimit
@@ -297,8 +297,8 @@ def _job(stage: Stage, results: Path, data: Path | None, device: str) -> Job:
 
 def _work(job: Job) -> str | None:
     """Do a stage, in a worker. Returns None, or the traceback of what went wrong."""
-    from benchmarks import ranks
     from benchmarks.environment import environment
+    from benchmarks.executors import ranks
     from benchmarks.stages.context import write_json
 
     results = Path(job.results)

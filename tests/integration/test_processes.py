@@ -59,8 +59,8 @@ def ranks(folder: Path) -> list[str]:
             inside = (path / "cwd").readlink() == folder
         except OSError:
             continue
-        if inside and "benchmarks.ranks" in words:
-            found.append(words[words.index("benchmarks.ranks") + 1])
+        if inside and "benchmarks.executors.ranks" in words:
+            found.append(words[words.index("benchmarks.executors.ranks") + 1])
     return found
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import benchmarks
-from benchmarks.pool import variables
+from benchmarks.executors.pool import variables
 from benchmarks.runner import SCRATCH, damage
 from benchmarks.tasks import synthetic
 from cringe.processes import host

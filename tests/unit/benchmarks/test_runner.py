@@ -25,8 +25,8 @@ import pytest
 import benchmarks
 from benchmarks import claims, runner
 from benchmarks.errors import UserError
+from benchmarks.executors.pool import THREAD_VARIABLES
 from benchmarks.plan import Stage
-from benchmarks.pool import THREAD_VARIABLES
 from benchmarks.progress import Reporter
 from benchmarks.runner import RESUME, SCRATCH, TOKENS, Outcome, damage, execute, longest_first, share_out
 from benchmarks.time_limit import TimeLimit

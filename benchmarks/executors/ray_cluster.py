@@ -12,14 +12,14 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from benchmarks.errors import UsageError
-from benchmarks.pool import variables
-from benchmarks.ray_address import require_reachable
+from benchmarks.executors.pool import variables
+from benchmarks.executors.ray_address import require_reachable
 from benchmarks.runner import SCRATCH
 from cringe.processes import mark
 
 if TYPE_CHECKING:
+    from benchmarks.executors.ray_pool import RayPool
     from benchmarks.progress import Reporter
-    from benchmarks.ray_pool import RayPool
 
 RETRIES = 3
 """How often a stage is begun again whose worker or machine was lost; as often again when it was for want of memory."""
@@ -120,8 +120,8 @@ class Cluster:
         Raises:
             UsageError: the cluster cannot be joined, or there is no room for a stage.
         """
-        from benchmarks.ray_pool import RayPool
-        from benchmarks.ray_worker import Command, source, versions
+        from benchmarks.executors.ray_pool import RayPool
+        from benchmarks.executors.ray_worker import Command, source, versions
 
         self._require_room(need)
         # Not resolved: where a link leads may be another place on another machine.

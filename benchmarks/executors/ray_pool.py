@@ -19,15 +19,15 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from benchmarks.errors import UsageError
-from benchmarks.pool import variables
-from benchmarks.ray_cluster import RETRIES
-from benchmarks.ray_worker import APPEARS_SECONDS, Command, appears
+from benchmarks.executors.pool import variables
+from benchmarks.executors.ray_cluster import RETRIES
+from benchmarks.executors.ray_worker import APPEARS_SECONDS, Command, appears
 from benchmarks.runner import Job
 from cringe.processes import in_use
 
 if TYPE_CHECKING:
+    from benchmarks.executors.ray_cluster import Cluster, Need
     from benchmarks.progress import Message, Reporter
-    from benchmarks.ray_cluster import Cluster, Need
 
 LOOK_SECONDS = 300.0
 """How long a machine may take to say whether it fits; it may have to start a process and to load packages from afar."""
@@ -185,7 +185,7 @@ def _by_value() -> Callable[..., str | None]:
         import socket
 
         try:
-            from benchmarks.ray_worker import Command, complaint, do_stage
+            from benchmarks.executors.ray_worker import Command, complaint, do_stage
         except ImportError as error:
             return (
                 f"machine {socket.gethostname()} has not this code: {error}\n"

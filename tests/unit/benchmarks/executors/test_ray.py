@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ray_address, ray_worker, run
+from benchmarks import run
 from benchmarks.carry_out import device_kind
 from benchmarks.errors import UsageError
+from benchmarks.executors import ray_address, ray_worker
+from benchmarks.executors.ray_address import require_reachable
+from benchmarks.executors.ray_cluster import RETRIES, Cluster, Need
+from benchmarks.executors.ray_pool import RayPool, _by_value
+from benchmarks.executors.ray_worker import Command, appears, complaint, source, versions
 from benchmarks.progress import Message, Reporter
-from benchmarks.ray_address import require_reachable
-from benchmarks.ray_cluster import RETRIES, Cluster, Need
-from benchmarks.ray_pool import RayPool, _by_value
-from benchmarks.ray_worker import Command, appears, complaint, source, versions
 
 COMMAND = ("--task", "decode", "--methods", "transformer", "--data", "synthetic", "--executor", "ray")
 
@@ -194,7 +195,7 @@ def test_other_code_is_noticed(told: Command, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_machine_without_our_code_is_named(told: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "benchmarks.ray_worker", None)
+    monkeypatch.setitem(sys.modules, "benchmarks.executors.ray_worker", None)
     said = _by_value()(asdict(told))
     assert said
     assert f"machine {socket.gethostname()} has not this code" in said
@@ -222,7 +223,7 @@ def test_what_another_machine_wrote_is_waited_for(tmp_path: Path, monkeypatch: p
         if len(waits) == 3:
             (tmp_path / "late").touch()
 
-    monkeypatch.setattr("benchmarks.ray_worker.time.sleep", sleep)
+    monkeypatch.setattr("benchmarks.executors.ray_worker.time.sleep", sleep)
     assert appears(tmp_path / "late", 60)
     assert len(waits) == 3
     assert not appears(tmp_path / "none" / "never", 0)

@@ -1,8 +1,9 @@
 """A stage that several processes do together: torchrun starts them, and one that fails ends the others.
 
-A worker of the command starts torchrun (``python -m benchmarks.ranks start …``), and torchrun the ranks (``python -m
-benchmarks.ranks work …``). Each ends when the process that started it is gone, so that none outlives the command. What
-the first rank says of its progress goes through torchrun's output to the worker, and on to the command.
+A worker of the command starts torchrun (``python -m benchmarks.executors.ranks start …``), and torchrun the ranks
+(``python -m benchmarks.executors.ranks work …``). Each ends when the process that started it is gone, so that none
+outlives the command. What the first rank says of its progress goes through torchrun's output to the worker, and on to
+the command.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.pool import end_with, prepare, say
+from benchmarks.executors.pool import end_with, prepare, say
 
 if TYPE_CHECKING:
     from benchmarks.progress import Message
@@ -59,11 +60,11 @@ def do_stage(job: Job, out: Path) -> None:
 
 def _torchrun(processes: int, told: Path) -> int:
     """Start the ranks, pass on what they say, and wait for their end; returns the exit code."""
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     with (told / "log.txt").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.ranks", "start", str(os.getpid()), str(processes), str(told)],
+            [sys.executable, "-m", "benchmarks.executors.ranks", "start", str(os.getpid()), str(processes), str(told)],
             env=os.environ | {"PYTHONPATH": os.pathsep.join([*paths, root])},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -131,7 +132,7 @@ def _start(processes: int, told: Path) -> None:
     """Be torchrun."""
     from torch.distributed.run import main
 
-    work = ["-m", "benchmarks.ranks", "work", str(os.getpid()), str(told)]
+    work = ["-m", "benchmarks.executors.ranks", "work", str(os.getpid()), str(told)]
     main(["--standalone", "--nproc-per-node", str(processes), *work])
 
 

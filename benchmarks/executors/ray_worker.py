@@ -71,7 +71,7 @@ def complaint(command: Command, *, seconds: float = APPEARS_SECONDS) -> str | No
     if not found and source() != command.source:
         found = ["other code of ours"]
     if found:
-        place = Path(__file__).parents[1]
+        place = Path(__file__).parents[2]
         return (
             f"{node()} has {'; '.join(found)} (code in {place}), and keys hold versions\n"
             "  next step: install the same packages on every machine of the cluster, and start Ray there again"
@@ -128,7 +128,7 @@ def do_stage(command: Command, messages: Any, work: Callable[[Job], str | None],
 @cache
 def _begin(command: Command, messages: Any) -> None:  # noqa: ANN401
     """Once in a process."""
-    from benchmarks.pool import prepare
+    from benchmarks.executors.pool import prepare
 
     os.chdir(command.folder if Path(command.folder).is_dir() else command.results)
     prepare(_Sink(messages), command.threads)

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 import benchmarks
+from benchmarks.executors.pool import THREAD_VARIABLES
+from benchmarks.executors.ranks import _message
 from benchmarks.plan import Stage
-from benchmarks.pool import THREAD_VARIABLES
 from benchmarks.progress import Message, Reporter
-from benchmarks.ranks import _message
 from benchmarks.runner import SCRATCH, Outcome, execute
 
 STAGE = '''
@@ -186,7 +186,9 @@ def test_what_a_rank_raises_is_the_failure(done: tuple[Path, dict[str, Stage], O
 def test_a_rank_that_is_killed_is_told_of(done: tuple[Path, dict[str, Stage], Outcome, Told]) -> None:
     results, _, outcome, _ = done
     failure = {failure.label: failure for failure in outcome.failed}["dies"]
-    assert failure.message.startswith("benchmarks.ranks.RankError: one of its 2 processes was killed (out of memory?)")
+    assert failure.message.startswith(
+        "benchmarks.executors.ranks.RankError: one of its 2 processes was killed (out of memory?)"
+    )
     assert "training.micro_batch_size" in failure.message
     assert list((results / SCRATCH).iterdir()) == []
 
@@ -215,4 +217,4 @@ def test_none_is_left(done: tuple[Path, dict[str, Stage], Outcome, Told]) -> Non
             commands.append((path / "cmdline").read_text(errors="replace"))
         except OSError:
             continue
-    assert not [command for command in commands if "benchmarks.ranks" in command and results in command]
+    assert not [command for command in commands if "benchmarks.executors.ranks" in command and results in command]
