@@ -17,7 +17,7 @@ from benchmarks.errors import DataError, did_you_mean
 from benchmarks.plan import Plan, Stage
 from benchmarks.provenance import SWEEP, without_paths
 from benchmarks.published import PaperTable, load_paper
-from benchmarks.stored import Stored, judge_problem, manifest_problem, read_json, read_ledger, read_stored
+from benchmarks.stored import Stored, is_name, judge_problem, manifest_problem, read_json, read_ledger, read_stored
 from benchmarks.table_inputs import JudgeReport, RunScores, TableMeta
 from benchmarks.tasks import registry as tasks
 from benchmarks.tasks.base import Column, Task
@@ -151,7 +151,7 @@ def _said(changes: Sequence[str]) -> str:
 def _guide_report(made_from: Mapping[str, Any], results: Path) -> JudgeReport | None:
     """How the guide does; None where nobody knows, as in a reference, or its report cannot be used."""
     folder = made_from.get("guide")
-    if folder is None or Path(folder).name != folder or not (path := results / folder / "report.json").exists():
+    if folder is None or not is_name(folder) or not (path := results / folder / "report.json").exists():
         return None
     try:
         report: JudgeReport = read_json(path)
@@ -165,7 +165,7 @@ def _trials(made_from: Mapping[str, Any], results: Path) -> dict[str, list[Mappi
     found: dict[str, list[Mapping[str, Any]]] = {}
     for trial in made_from["trials"]:
         ledger: Mapping[str, Any] = {}
-        if Path(trial["scores"]).name == trial["scores"]:
+        if is_name(trial["scores"]):
             with suppress(DataError):
                 ledger = read_ledger(results / trial["scores"] / "ledger.json")
         found.setdefault(trial["method"], []).append(ledger)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +18,10 @@ from benchmarks.time_limit import NO_LIMIT, TimeLimit, first_few
 if TYPE_CHECKING:
     from benchmarks.config import RunConfig
     from benchmarks.datafolder import DataSource
+    from benchmarks.executors.pool import Workers
+    from benchmarks.executors.ray_cluster import Cluster, Need
     from benchmarks.plan import Plan, Stage
+    from benchmarks.progress import Reporter
     from benchmarks.runner import Outcome
     from benchmarks.tasks.base import Source
 
@@ -30,6 +34,8 @@ class Place(NamedTuple):
     device: str
     options: argparse.Namespace
     limit: TimeLimit = NO_LIMIT
+    cluster: Cluster | None = None
+    """Where stages are done, instead of this machine."""
 
 
 def require_whole_shares(config: RunConfig, sources: Sequence[Source]) -> None:
@@ -46,10 +52,21 @@ def require_whole_shares(config: RunConfig, sources: Sequence[Source]) -> None:
         )
 
 
-def device_kind(asked: str) -> str:
-    """The device kind that ``--device`` means; torch is waited for only where it could have a GPU."""
+def device_kind(asked: str, cluster: Cluster | None = None) -> str:
+    """The device kind that ``--device`` means; torch is waited for only where it could have a GPU.
+
+    Args:
+        asked: ``auto``, ``cpu`` or ``cuda``.
+        cluster: its machines have the GPUs or have none, whatever this one has.
+    """
     from importlib.metadata import version
 
+    if cluster is not None and asked != "cpu" and not cluster.is_local:
+        if cluster.has_gpus():
+            return "cuda"
+        if asked == "cuda":
+            raise UsageError("--device cuda: no machine of the Ray cluster has a GPU; take --device cpu")
+        return "cpu"
     if asked == "cpu" or (asked == "auto" and version("torch").endswith("+cpu")):
         return "cpu"
     import torch
@@ -68,6 +85,14 @@ def gpu_names() -> list[str]:
     count = torch.cuda.device_count()
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return named[:count] or [str(index) for index in range(count)]
+
+
+def too_few(gpus: Sequence[str], processes: int) -> str:
+    """What to say where a stage has more processes than there are GPUs; empty where it has not."""
+    if len(gpus) >= processes:
+        return ""
+    there = f"there {'is' if len(gpus) == 1 else 'are'} {len(gpus)}"
+    return f"processes: each of the {processes} takes a GPU of its own, and {there}; set fewer with --set processes=N"
 
 
 def announce(plan: Plan, source: DataSource) -> None:
@@ -116,20 +141,25 @@ def try_missing(stages: Sequence[Stage], config: RunConfig, place: Place) -> Out
     from benchmarks.runner import execute
 
     options = place.options
-    gpus = gpu_names() if place.device == "cuda" else []
-    side_by_side = len(gpus) if place.device == "cuda" else (os.cpu_count() or 1) // config.threads
+    gpus = gpu_names() if place.device == "cuda" and place.cluster is None else []
+    processes = max((stage.processes for stage in missing(stages, place)), default=1)
+    if place.device == "cuda" and place.cluster is None and (problem := too_few(gpus, processes)):
+        raise UsageError(problem)
+    devices = len(gpus) if place.device == "cuda" else (os.cpu_count() or 1) // config.threads
+    reporter = Reporter(len(missing(stages, place)), sys.stderr)
     outcome = execute(
         stages,
         place.out,
         data=place.source.folder,
         device=place.device,
         threads=config.threads,
-        jobs=options.jobs or max(1, side_by_side),
+        jobs=options.jobs or max(1, devices // processes),
         force=options.force,
         repair=options.repair,
-        reporter=Reporter(len(missing(stages, place)), sys.stderr),
+        reporter=reporter,
         gpus=gpus,
         limit=place.limit,
+        workers=_elsewhere(config, place, reporter),
     )
     for failure in outcome.failed:
         where = f"; traceback in {failure.log}" if failure.log else ""
@@ -140,6 +170,21 @@ def try_missing(stages: Sequence[Stage], config: RunConfig, place: Place) -> Out
         count = f"{len(outcome.not_begun)} stage{'s were' if len(outcome.not_begun) > 1 else ' was'}"
         stopped(place, f"{count} not begun: {first_few(outcome.not_begun)}")
     return outcome
+
+
+def needed(config: RunConfig, device: str) -> Need:
+    """What a stage asks of a cluster at most: some are done by one process whatever was set."""
+    from benchmarks.executors.ray_cluster import Need
+
+    return Need(threads=config.threads, gpu=device == "cuda", processes=config.processes)
+
+
+def _elsewhere(config: RunConfig, place: Place, reporter: Reporter) -> Callable[[], Workers] | None:
+    """What makes the workers of a cluster; None where stages are done on this machine."""
+    if place.cluster is None:
+        return None
+    need = needed(config, place.device)
+    return partial(place.cluster.workers, need, place.options.jobs, place.source.folder, place.out, reporter)
 
 
 def stopped(place: Place, what: str) -> None:

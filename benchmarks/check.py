@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from benchmarks.carry_out import gpu_names, too_few
 from benchmarks.config import RunConfig
 from benchmarks.datafolder import DataSource
 from benchmarks.model_files import Found, look
@@ -24,8 +25,15 @@ _ROLES = ("backbone", "reference", "guide", "judge", "second_judge")
 """Settings that may name a pretrained model."""
 
 
-def report(plan: Plan, source: DataSource, out: Path, device: str) -> tuple[list[str], int]:
+def report(plan: Plan, source: DataSource, out: Path, device: str, *, elsewhere: bool = False) -> tuple[list[str], int]:
     """Lines for people, and the exit code: 0, 2 where disk or memory will not do, or 3 where a model is missing.
+
+    Args:
+        plan: what would be done.
+        source: of the data.
+        out: folder of the results.
+        device: kind of device.
+        elsewhere: on the machines of a cluster? Then this one's GPUs do not matter.
 
     Raises:
         DataError: the data cannot be read.
@@ -43,9 +51,22 @@ def report(plan: Plan, source: DataSource, out: Path, device: str) -> tuple[list
         lines += [f"  {role}: {_told(config, role, model)}" for role, model in found.items()]
     disk, disk_code = _disk(plan, found, out)
     memory, memory_code = _memory(config, found, device)
-    code = max(disk_code, memory_code, *(0 if model.usable else 3 for model in found.values()), 0)
+    together, together_code = ([], 0) if elsewhere else _processes(plan, device)
+    code = max(disk_code, memory_code, together_code, *(0 if model.usable else 3 for model in found.values()), 0)
     device_line = f"device: {device}, {os.cpu_count()} cores, {config.threads} thread(s) a stage"
-    return [*lines, disk, memory, device_line], code
+    return [*lines, disk, memory, device_line, *together], code
+
+
+def _processes(plan: Plan, device: str) -> tuple[list[str], int]:
+    """Are there GPUs for the processes of a training? Nothing is said where it has one."""
+    most = max(stage.processes for stage in plan.stages)
+    if most == 1:
+        return [], 0
+    gpus = gpu_names() if device == "cuda" else []
+    if device == "cuda" and (problem := too_few(gpus, most)):
+        return [problem], 2
+    each = f", each with one of {len(gpus)} GPUs" if gpus else ""
+    return [f"processes: ok; {most} train a language model together{each}"], 0
 
 
 def _data(plan: Plan, source: DataSource) -> list[str]:
@@ -106,11 +127,13 @@ def _memory(config: RunConfig, found: Mapping[str, Found], device: str) -> tuple
     if None in sizes:
         return "memory: not known before the backbone has been fetched", 0
     largest = max(size for size in sizes if size is not None)
-    need = largest * BYTES_PER_WEIGHT * TRAINED_COPIES
+    copies = config.processes if device == "cpu" else 1  # GPUs hold one each
+    need = largest * BYTES_PER_WEIGHT * TRAINED_COPIES * copies
     has = _memory_of(device)
     fits = "not known to be enough" if has is None else "ok" if need < has else "too little"
     room = "" if has is None else f", {'the GPU' if device == 'cuda' else 'the machine'} has {has / 1e6:,.0f} MB"
     what = f"{largest / 1e6:,.1f} M parameters, their gradients and Adam's moments, and more for a batch"
+    what += f", in each of {copies} processes" * (copies > 1)
     return f"memory: {fits}; training holds about {need / 1e6:,.0f} MB for {what}{room}", 2 * (fits == "too little")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks import measures
 from benchmarks.gate import LEAST_MARGIN, Check
 from benchmarks.reference import surroundings, unlike
-from benchmarks.table_inputs import ANY_DECODING, RunScores
+from benchmarks.table_inputs import ANY_DECODING, RECORDED_DIGITS, RunScores
 from benchmarks.table_model import COLLAPSED, MODELS, ONE_SEED, UNLIKE_HUMAN, Cell, Row, Section, TableColumn
 from benchmarks.tables import prepare
 from evaluators.contrast import Contrast, Prompts, Sample, contrast, seeds_contrast
@@ -211,7 +211,9 @@ def _sample(side: Side, row: str, decoding: str, key: str) -> Sample | None:
             return None
         if key == "nll":
             return Sample(replies.seeds, (_prompts(replies, side.prompts, _rates(replies, "nll", "tokens")),))
-        return Sample(replies.seeds, numbers=tuple(distinct_share(frame["reply_id"]) for frame in replies.frames))
+        return Sample(
+            replies.seeds, numbers=tuple(distinct_share(part["reply_id"].tolist()) for part in replies.columns)
+        )
     metric, prompts = key.split("@", 1)
     known = METRICS[metric.removesuffix(measures.AND_FLUENT)]
     if known.aggregate == "corpus":
@@ -228,7 +230,7 @@ def _sample(side: Side, row: str, decoding: str, key: str) -> Sample | None:
         return None
     return Sample(
         parts[0].replies.seeds,
-        tuple(_prompts(part.replies, part.prompts, part.replies.matrix(metric)) for part in parts),
+        tuple(_prompts(part.replies, part.prompts, _matrix(part.replies, metric)) for part in parts),
         tuple(part.weight for part in parts),
     )
 
@@ -237,9 +239,19 @@ def _prompts(replies: measures.Replies, name: str, values: Array) -> Prompts:
     return Prompts(values, replies.uids, replies.groups, replies.texts, name)
 
 
+def _matrix(replies: measures.Replies, name: str) -> Array:
+    """(S, N) values of a column with the digits that recorded scores keep, so that equal replies differ by nothing."""
+    values = replies.matrix(name)
+    with np.errstate(divide="ignore"):
+        places = RECORDED_DIGITS - 1 - np.floor(np.log10(np.abs(values)))
+    unit = 10.0 ** np.where(np.isfinite(places), places, 0)
+    rounded: Array = np.round(values * unit) / unit
+    return rounded
+
+
 def _rates(replies: measures.Replies, top: str, bottom: str) -> Array:
     """(S, N) values whose mean is the ratio of the sums, made linear as in `evaluators.stats.ratio_interval`."""
-    above, below = replies.matrix(top), replies.matrix(bottom)
+    above, below = _matrix(replies, top), _matrix(replies, bottom)
     ratio = above.sum(axis=1, keepdims=True) / below.sum(axis=1, keepdims=True)
     linear: Array = ratio + (above - ratio * below) / below.mean(axis=1, keepdims=True)
     return linear

@@ -9,7 +9,6 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
 from benchmarks.config_checks import method_problems, model_problems
@@ -18,6 +17,7 @@ from benchmarks.presets import FOLDER, preset_entries
 from benchmarks.provenance import LM_ENTRY, SHARED_JUDGE, SWEEP
 from benchmarks.tasks import registry as tasks
 from benchmarks.tasks.base import LM_DATA, Source, mixture, with_own
+from benchmarks.yaml_text import read_yaml
 from cringe.data import Stratum, batch_shares
 from cringe.discovery import Entry
 from cringe.methods import registry as methods
@@ -57,6 +57,9 @@ class RunConfig(Spec):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     threads: int = Field(ge=1)
     """Threads of a stage on CPU. A part of every key, so that results do not depend on how stages are run."""
+    processes: int = Field(default=1, ge=1)
+    """Processes that train a language model together, each with ``threads`` threads or a GPU of its own. A part of the
+    keys of such stages where it is above 1: sums are added in another order then, and dropout has other masks."""
     prompts: int | None = Field(default=None, ge=1)
     """Prompts to evaluate a metric on, drawn with a fixed seed; all when not given."""
     sweeps: Mapping[str, Mapping[str, tuple[Any, ...]]] = {}
@@ -210,14 +213,14 @@ def _read_preset(preset: str, problems: list[str], seen: tuple[Path, ...] = ()) 
     named = preset in preset_entries()
     path = FOLDER / f"{preset}.yaml" if named else Path(preset)
     if not named and path.suffix not in {".yaml", ".yml"}:
-        problems.append(f"no preset '{preset}'; {did_you_mean(preset, preset_entries())}, or a YAML file")
-        return None
-    if path.resolve() in seen:
-        problems.append(f"preset {preset} extends itself: {' → '.join(place.name for place in (*seen, path))}")
+        problems.append(f"no preset '{clip(preset)}'; {did_you_mean(preset, preset_entries())}, or a YAML file")
         return None
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        if path.resolve() in seen:
+            problems.append(f"preset {preset} extends itself: {' → '.join(place.name for place in (*seen, path))}")
+            return None
+        values = read_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         problems.append(f"preset {path}: cannot be read ({clip(' '.join(str(error).split()), 160)})")
         return None
     if not isinstance(values, dict):
@@ -226,10 +229,17 @@ def _read_preset(preset: str, problems: list[str], seen: tuple[Path, ...] = ()) 
     base = values.pop("extends", None)
     if base is None:
         return values
-    if not named and (path.parent / str(base)).is_file():
+    if not named and _is_file(path.parent / str(base)):
         base = path.parent / str(base)
     below = _read_preset(str(base), problems, (*seen, path.resolve()))
     return None if below is None else _merge(below, values)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no file can have such a name
+        return False
 
 
 def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,9 +267,9 @@ def _override(
         if aliases.get(parts[0], parts[0]) in known:
             parts = ["methods", *parts]
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            problems.append(f"--set {override}: the value is not YAML")
+            value = read_yaml(text)
+        except ValueError as error:
+            problems.append(f"--set {clip(override)}: the value is not YAML ({error})")
             continue
         place = values
         for part in parts[:-1]:
@@ -327,9 +337,9 @@ def parse_sweeps(
             continue
         method = find(name, known, "method", problems)
         try:
-            values = yaml.safe_load(f"[{text}]")
-        except yaml.YAMLError:
-            problems.append(f"--sweep {word}: the values are not YAML")
+            values = read_yaml(f"[{text}]")
+        except ValueError as error:
+            problems.append(f"--sweep {clip(word)}: the values are not YAML ({error})")
             continue
         if method:
             grid.setdefault(method, {})[field] = list(values)
@@ -360,6 +370,8 @@ def _check_sweeps(config: RunConfig, problems: list[str]) -> None:
         if (count := prod(map(len, grid.values()))) > MOST_TRIALS:
             problems.append(f"--sweep {method}: asks for {count:,} trials, and {MOST_TRIALS:,} is the most")
             continue
+        if method not in config.settings:
+            continue  # what it starts from is wrong already
         wrong: list[str] = []
         for values in sweep_points(grid):
             try:
@@ -386,7 +398,11 @@ def _for_task(values: dict[str, Any], task: str, problems: list[str]) -> dict[st
         problems.append(f"tasks: holds {clip(repr(sections))}, not settings by task")
         return values
     known = tasks.entries()
-    named = {find(str(name), known, "task", problems): section for name, section in sections.items()}
+    named: dict[str, Any] = {}
+    for word, section in sections.items():
+        if (name := find(str(word), known, "task", problems)) in named and name:
+            problems.append(f"tasks.{word}: task '{name}' has a section already")
+        named[name] = section
     section = named.get(task) or {}
     if not isinstance(section, dict):
         problems.append(f"tasks.{task}: holds {clip(repr(section))}, not settings by name")
@@ -417,7 +433,9 @@ def _check_sources(task: str, values: Mapping[str, Any], problems: list[str], un
     names = tasks.load(task).usual_sources(None) if asked is None else asked
     if not isinstance(names, list | tuple):
         return
-    unknown = [str(name) for name in names if name not in declared]
+    if any(not isinstance(name, str) for name in names):
+        return  # which the validation has said
+    unknown = [name for name in names if name not in declared]
     problems += [f"sources: task '{task}' has no source '{name}'; {did_you_mean(name, declared)}" for name in unknown]
     chosen = [declared[name] for name in names if name in declared]
     if asked is not None and not chosen and not unknown:

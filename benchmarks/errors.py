@@ -15,6 +15,10 @@ class UserError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str) -> None:
+        """What a message quotes of a file or a command line cannot command a terminal: such characters are escaped."""
+        super().__init__(printable(message))
+
 
 class UsageError(UserError):
     """A wrong command line or configuration. Exit code 2."""
@@ -40,6 +44,13 @@ class DataError(UserError):
         where = "" if path is None else f"{path}:{line}: " if line else f"{path}: "
         value = "" if found is None else f" (found {clip(repr(found))})"
         super().__init__(f"{where}{problem}{value}" + (f"\n  next step: {hint}" if hint else ""))
+
+
+def printable(text: str) -> str:
+    """The text with line ends, and every other character that is not printed as itself as an escape sequence."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
 
 
 def clip(text: str, limit: int = 80) -> str:

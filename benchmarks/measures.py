@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame
 
+    from benchmarks.table_inputs import Columns
+
 HUMAN_RANGE = (0.025, 0.975)
 """Quantiles of the nll a token of human replies."""
 LEAST_HUMAN = 40
@@ -34,33 +36,33 @@ LARGEST_EXPONENT = 700.0
 
 
 class Replies(NamedTuple):
-    """One row's replies to one set of prompts: a frame a seed, with equal uids in equal order."""
+    """One row's replies to one set of prompts: columns for each seed, with equal uids in equal order."""
 
     seeds: tuple[int, ...]
-    frames: tuple[DataFrame, ...]
+    columns: tuple[Columns, ...]
     generated: bool = True
     """Did a model draw what the scores are of? Else an equal reply is no draw that came again."""
 
     @property
     def uids(self) -> list[str]:
         """The N prompts."""
-        return [str(uid) for uid in self.frames[0]["uid"]]
+        uids: list[str] = self.columns[0]["uid"].tolist()
+        return uids
 
     @property
     def groups(self) -> list[str]:
         """The dialogue of each prompt."""
-        return [str(group) for group in self.frames[0]["group"]]
+        groups: list[str] = self.columns[0]["group"].tolist()
+        return groups
 
     @property
     def texts(self) -> NDArray[np.str_]:
         """(S, N) hashes of the replies; of what no model drew, all are different."""
-        if not self.generated:
-            return np.stack([frame["uid"].to_numpy(dtype=str) for frame in self.frames])
-        return np.stack([frame["reply_id"].to_numpy(dtype=str) for frame in self.frames])
+        return np.stack([part["reply_id" if self.generated else "uid"] for part in self.columns])
 
     def matrix(self, name: str) -> NDArray[np.float64]:
         """(S, N) values of a column."""
-        return np.stack([frame[name].to_numpy(dtype=np.float64) for frame in self.frames])
+        return np.stack([part[name] for part in self.columns])
 
 
 class HumanRange(NamedTuple):
@@ -80,26 +82,27 @@ def collect(runs: Iterable[RunScores], decoding: str, prompts: str, metric: str 
             tokens and nll always belong.
     """
     seeds: list[int] = []
-    frames: list[DataFrame] = []
+    found: list[Columns] = []
     generated = True
     for run in runs:
         wanted = decoding if any(name == decoding for name, _ in run.sets) else ANY_DECODING
-        frame = run.sets.get((wanted, prompts))
-        if frame is None or (metric is not None and (metric not in frame or np.isnan(frame[metric].to_numpy()).all())):
+        part = run.sets.get((wanted, prompts))
+        if part is None or (metric is not None and (metric not in part or np.isnan(part[metric]).all())):
             continue
         where = f"{run.name}, seed {run.seed}, {decoding}, {prompts}"
-        uids = frame["uid"].to_numpy()
+        uids = part["uid"]
         if (twice := uids[1:] == uids[:-1]).any():
-            raise ValueError(f"{where}: the prompt {uids[1:][twice][0]!r} is scored twice")
-        if frames and not np.array_equal(uids, frames[0]["uid"].to_numpy()):
-            raise ValueError(f"{where}: other prompts than with seed {seeds[0]} ({len(frame)}, {len(frames[0])})")
+            raise ValueError(f"{where}: the prompt {str(uids[1:][twice][0])!r} is scored twice")
+        if found and not np.array_equal(uids, found[0]["uid"]):
+            sizes = f"{len(uids)}, {len(found[0]['uid'])}"
+            raise ValueError(f"{where}: other prompts than with seed {seeds[0]} ({sizes})")
         for name in ("tokens", "nll", metric or "nll"):
-            if missing := int(np.isnan(frame[name].to_numpy()).sum()):
-                raise ValueError(f"{where}: {name} is NaN for {missing} of {len(frame)} replies")
+            if missing := int(np.isnan(part[name]).sum()):
+                raise ValueError(f"{where}: {name} is NaN for {missing} of {len(uids)} replies")
         seeds.append(run.seed)
-        frames.append(frame)
+        found.append(part)
         generated = run.kind in MODELS and not (metric is not None and metric in METRICS and METRICS[metric].of_gold)
-    return Replies(tuple(seeds), tuple(frames), generated) if frames else None
+    return Replies(tuple(seeds), tuple(found), generated) if found else None
 
 
 def human_range(gold: Sequence[RunScores], prompts: str) -> HumanRange | None:
@@ -121,9 +124,12 @@ def with_fluency(run: RunScores, metric: str, human: HumanRange) -> RunScores:
     """The same run with a further score: does the judge like the reply, and is it as likely as human replies are?"""
     if metric not in run.scores:
         return run
-    rate = run.scores["nll"] / run.scores["tokens"]
-    fluent = run.scores[metric] * ((rate >= human.low) & (rate <= human.high)).astype(float)
-    return replace(run, scores=run.scores.assign(**{metric + AND_FLUENT: fluent}))
+
+    def fluent(scores: Columns | DataFrame) -> Any:  # noqa: ANN401 - an array, or a column of a frame
+        rate = scores["nll"] / scores["tokens"]
+        return scores[metric] * ((rate >= human.low) & (rate <= human.high)).astype(float)
+
+    return run.with_score(metric + AND_FLUENT, fluent)
 
 
 def mean_cell(replies: Replies | None, metric: str) -> Cell:
@@ -185,7 +191,7 @@ def distinct_cell(replies: Replies | None) -> Cell:
     """Share of different replies in percent, averaged over seeds."""
     if replies is None:
         return Cell()
-    share = float(np.mean([distinct_share(frame["reply_id"]) for frame in replies.frames]))
+    share = float(np.mean([distinct_share(part["reply_id"].tolist()) for part in replies.columns]))
     return Cell(value=100 * share, n=len(replies.groups), seeds=len(replies.seeds))
 
 

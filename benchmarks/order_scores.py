@@ -98,8 +98,8 @@ class Scored:
         """Share of different replies to the prompts that rank, by seed."""
         if (of, decoding) not in self._distinct:
             found = measures.collect(self.runs.get(of, ()), decoding, self.prompts)
-            by_seed = zip(found.seeds, found.frames, strict=True) if found is not None else ()
-            self._distinct[of, decoding] = {seed: distinct_share(frame["reply_id"]) for seed, frame in by_seed}
+            by_seed = zip(found.seeds, found.columns, strict=True) if found is not None else ()
+            self._distinct[of, decoding] = {seed: distinct_share(part["reply_id"].tolist()) for seed, part in by_seed}
         return self._distinct[of, decoding]
 
 

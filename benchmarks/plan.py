@@ -34,7 +34,7 @@ class Stage:
     modules: tuple[str, ...]
     """Modules, found by name at run time, whose source the output depends on, beside the stage's own."""
     surroundings: Mapping[str, Any]
-    """What else the output depends on: device kind, threads, hashes of the data."""
+    """What else the output depends on: device kind, threads, processes where there are several, hashes of the data."""
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -52,6 +52,11 @@ class Stage:
     def key(self) -> str:
         """SHA-256 of the identity as canonical JSON."""
         return hashlib.sha256(canonical(self.identity)).hexdigest()
+
+    @property
+    def processes(self) -> int:
+        """How many processes do it together, each with a GPU of its own where the device is one."""
+        return int(self.surroundings.get("processes", 1))
 
     @property
     def folder(self) -> str:
@@ -198,11 +203,17 @@ class Planner:
             modules=(self._task_module, *modules),
             surroundings={
                 **(self._machine if machine is None else machine),
+                **self._together(settings),
                 **({} if kind in _MAKE_DATA else self._data),
             },
         )
         # Two rows may need the same work under different labels; it is done once, under the first.
         return self._known.setdefault(stage.key, stage)
+
+    def _together(self, settings: Mapping[str, Any]) -> dict[str, int]:
+        """The number of processes of a stage that trains a language model, where there are several."""
+        trains = settings.get("training", {}).get("updates", 0) > 0
+        return {"processes": self._config.processes} if trains and self._config.processes > 1 else {}
 
     def plan(self, *, generated: bool) -> Plan:
         """Every row of the table, and the stages that they need."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import ValidationError
 
 from benchmarks.config import RunConfig
 from benchmarks.config_checks import same_model
 from benchmarks.errors import DataError, UsageError, clip, did_you_mean
 from benchmarks.scoring import GivenModel
+from benchmarks.yaml_text import read_yaml
 from cringe.specs import PretrainedBackbone
 
 SETTINGS = ("revision", "turn_separator", "max_source", "max_target", "documents", "max_document")
@@ -117,9 +117,9 @@ def _settings(words: Sequence[str]) -> dict[str, Any]:
         if not equals or key not in SETTINGS:
             raise UsageError(f"--model {word}: not of the form KEY=VALUE; {did_you_mean(key, SETTINGS)}")
         try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--model {word}: the value is not YAML") from error
+            values[key] = read_yaml(text)
+        except ValueError as error:
+            raise UsageError(f"--model {clip(word)}: the value is not YAML ({error})") from error
     return values
 
 

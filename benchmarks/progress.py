@@ -6,16 +6,23 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from multiprocessing.queues import Queue
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from benchmarks.time_limit import first_few
 
 Message = tuple[str, int, int, str]
-"""Folder of a stage, done, total, note."""
+"""Folder of a stage, done, total, note. A total of 0: work on it begins on the machine that the note names."""
 
 PLAIN_EVERY_SECONDS = 15.0
 """Seconds between two plain lines of one stage."""
+
+
+class Messages(Protocol):
+    """What workers say."""
+
+    def get(self, *, timeout: float) -> Message:
+        """The next one; raises `queue.Empty` after so many seconds without."""
+        ...
 
 
 class Reporter:
@@ -34,6 +41,7 @@ class Reporter:
         self._stream = stream
         self._names: dict[str, str] = {}
         self._labels = Counter[str]()
+        self._attempts = Counter[str]()
         self._started: dict[str, float] = {}
         self._said: dict[str, float] = {}
         self._bars = _Bars(total, stream) if stream.isatty() and total else None
@@ -41,7 +49,7 @@ class Reporter:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def listen(self, messages: Queue[Message]) -> None:
+    def listen(self, messages: Messages) -> None:
         """Show what workers say, until `close`."""
         self._thread = threading.Thread(target=self._relay, args=(messages,), daemon=True)
         self._thread.start()
@@ -88,7 +96,7 @@ class Reporter:
         if self._bars is not None:
             self._bars.close()
 
-    def _relay(self, messages: Queue[Message]) -> None:
+    def _relay(self, messages: Messages) -> None:
         from queue import Empty
 
         while not self._closing.is_set():
@@ -96,13 +104,21 @@ class Reporter:
                 folder, done, total, note = messages.get(timeout=0.2)
             except (Empty, OSError, EOFError):
                 continue
-            if self._bars is not None:
+            if not total:
+                self._begun(folder, note)
+            elif self._bars is not None:
                 self._bars.update(folder, done, total, note)
             elif time.monotonic() - self._said.get(folder, 0.0) > PLAIN_EVERY_SECONDS:
                 self._said[folder] = now = time.monotonic()
                 left = (now - self._started.get(folder, now)) * (total - done) / max(1, done)
                 name = self._names.get(folder, folder)
                 self._line(f"{name}: {done}/{total} {note} ({left:.0f} s left)".replace("  ", " "))
+
+    def _begun(self, folder: str, where: str) -> None:
+        """Work on a stage begins; told where it is not for the first time."""
+        self._attempts[folder] += 1
+        if self._attempts[folder] > 1:
+            self._line(f"{self._names.get(folder, folder)}: its worker was lost; begun again on {where}")
 
     def _line(self, text: str) -> None:
         print(text, file=self._stream, flush=True)

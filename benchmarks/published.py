@@ -82,15 +82,15 @@ def load_paper(name: str, folder: Path = FOLDER) -> PaperTable:
     Raises:
         DataError: no such file, or one that is not in the documented schema.
     """
-    import yaml
+    from benchmarks.yaml_text import read_yaml
 
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = did_you_mean(name, (file.stem for file in folder.glob("*.yaml")))
         raise DataError("no values of the paper under this name", path=path.name, hint=known)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        content = read_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise DataError(f"not readable as YAML: {error}", path=path.name) from error
     try:
         return _parsed(content)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from benchmarks.assemble import MANIFEST, Inputs, inputs, read_manifest
 from benchmarks.errors import DataError, UsageError, UserError
 from benchmarks.runner import damage
-from benchmarks.stored import Stored, incomplete, judge_problem, read_json, read_stored, read_training_log
+from benchmarks.stored import Stored, incomplete, is_name, judge_problem, read_json, read_stored, read_training_log
 from benchmarks.table_model import MODELS, Cell, Kind, Table
 from benchmarks.tables import build_table
 from benchmarks.tasks.base import Column
@@ -147,7 +147,7 @@ def _built(name: str, manifest: Mapping[str, Any], results: Path, warn: Callable
 
 def _changed(results: Path, folder: str) -> list[str]:
     """Files of a directory that are not what `DONE` says."""
-    there = Path(folder).name == folder and (results / folder).is_dir()
+    there = is_name(folder) and (results / folder).is_dir()
     return sorted(damage(results / folder)) if there else []
 
 
@@ -159,7 +159,7 @@ def _load(
     results: Path, folder: str, changed: Sequence[str], columns: Sequence[Column], stored: dict[str, Stored]
 ) -> str:
     """Read a directory of scores into ``stored``; or what keeps it from being used."""
-    if Path(folder).name != folder or not (results / folder).is_dir():
+    if not is_name(folder) or not (results / folder).is_dir():
         return MISSING
     if files := [file for file in changed if file in READ]:
         return f"is damaged ({', '.join(files)})"
@@ -184,6 +184,12 @@ def _sound_parts(manifest: Mapping[str, Any], results: Path) -> tuple[dict[str, 
                 f"The judge's report {problem}: how far the judge can be believed is not known, and nothing is ranked "
                 "by it."
             )
+    if manifest.get("guide") is not None:
+        problem = _file_problem(results, manifest["guide"], "report.json", judge_problem)
+        if problem:
+            usable["guide"] = None
+        if problem not in ("", MISSING):  # which it may be, as in a reference
+            notes.append(f"The guide's report {problem}: how well the guide tells replies apart is not known.")
     problem = _file_problem(results, manifest["references"], "counts.json", _counts_problem)
     if problem:
         usable["references"] = "DONE/none"
@@ -197,7 +203,7 @@ def _sound_parts(manifest: Mapping[str, Any], results: Path) -> tuple[dict[str, 
 def _file_problem(results: Path, folder: str, name: str, problem_of: Callable[[Any], str]) -> str:
     """What keeps one file from being used."""
     path = results / folder / name
-    if Path(folder).name != folder or not path.is_file():
+    if not is_name(folder) or not path.is_file():
         return "is missing" if name == "report.json" else "are missing"
     if (results / folder / "DONE").exists() and {name, "DONE"}.intersection(damage(results / folder)):
         return f"cannot be used ({path}: is not what was written)"

@@ -14,6 +14,8 @@ from benchmarks.textless import RECORDED, hashed
 
 _OWN = frozenset({"seeds", "methods", "settings", "changes", "preset", "task", "sweeps"})
 """Settings that may differ, or that are compared in another way."""
+_LATER = {"processes": 1}
+"""What older tables were made with, of settings that they do not know."""
 
 
 class Key(NamedTuple):
@@ -126,7 +128,7 @@ def unlike(old: Built, new: Built) -> list[str]:
         sentences.append(f"Trained on other sources: {', '.join(before['sources'])} → {', '.join(after['sources'])}.")
     sentences += _unlike_prompts(old, new)
     ours, theirs = (
-        dict(_leaves({name: value for name, value in side["settings"].items() if name not in _OWN}))
+        dict(_leaves({name: value for name, value in (_LATER | side["settings"]).items() if name not in _OWN}))
         for side in (before, after)
     )
     for name in (row for row in _methods(before) if row in _methods(after)):

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -19,6 +20,7 @@ from benchmarks.carry_out import (
     device_kind,
     do_missing,
     missing,
+    needed,
     require_readable,
     require_whole_shares,
     stopped,
@@ -33,6 +35,7 @@ from benchmarks.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from benchmarks.config import RunConfig
+    from benchmarks.executors.ray_cluster import Cluster
     from benchmarks.plan import Plan
     from benchmarks.sweeps import Trial
     from cringe.discovery import Entry
@@ -68,39 +71,61 @@ def _list() -> int:
 
 
 def _run(options: argparse.Namespace, limit: TimeLimit) -> int:
+    configs = _configs(options)
+    with _cluster(options, max(config.threads for config, _ in configs)) as cluster:
+        device = device_kind(options.device, cluster)
+        codes = [0]
+        for config, data in configs:
+            try:
+                codes.append(_run_task(config, data, device, options, limit, cluster))
+            except UserError as error:
+                print(f"error: {config.task}: {error}", file=sys.stderr)
+                codes.append(error.exit_code)
+    return max(codes)
+
+
+def _cluster(options: argparse.Namespace, threads: int) -> AbstractContextManager[Cluster | None]:
+    """The cluster that stages are done on; it is joined, or started, when it is first needed."""
+    if options.executor == "local":
+        return nullcontext()
+    from benchmarks.executors.ray_cluster import Cluster
+
+    cpus = max(os.cpu_count() or 1, threads * (options.jobs or 1))
+    return Cluster(options.ray_address, threads=threads, cpus=cpus)
+
+
+def _run_task(
+    config: RunConfig,
+    data: str | None,
+    device: str,
+    options: argparse.Namespace,
+    limit: TimeLimit,
+    cluster: Cluster | None,
+) -> int:
+    """Do what was asked with one task; returns the exit code."""
     from benchmarks.config import with_lm_data
     from benchmarks.datafolder import check, choose_sources, fingerprint, left_out, resolve
     from benchmarks.plan import make_plan
     from benchmarks.tasks import registry as tasks
 
-    configs = _configs(options)
-    device = device_kind(options.device)
-    out = Path(options.out)
-    codes = [0]
-    for config, data in configs:
-        try:
-            task = tasks.load(config.task)
-            source = resolve(data, os.environ, task=task)
-            sources = with_lm_data(choose_sources(task, source.folder, config.sources), config.lm_data)
-            hashes = None
-            if source.folder is not None:
-                check(task, source.folder, sources)
-                hashes = fingerprint(task, source.folder, sources)
-                for sentence in left_out(task, source.folder, sources):
-                    print(f"note: {config.task}: {sentence}", file=sys.stderr)
-            require_whole_shares(config, sources)
-            make = partial(make_plan, sources=sources, fingerprint=hashes, device=device, generated=source.synthetic)
-            place = Place(source, out, device, options, limit)
-            if options.check:
-                codes.append(_check(config, make, place))
-            elif options.dry_run:
-                _show(config, make, place)
-            else:
-                codes.append(_execute(config, make, place))
-        except UserError as error:
-            print(f"error: {config.task}: {error}", file=sys.stderr)
-            codes.append(error.exit_code)
-    return max(codes)
+    task = tasks.load(config.task)
+    source = resolve(data, os.environ, task=task)
+    sources = with_lm_data(choose_sources(task, source.folder, config.sources), config.lm_data)
+    hashes = None
+    if source.folder is not None:
+        check(task, source.folder, sources)
+        hashes = fingerprint(task, source.folder, sources)
+        for sentence in left_out(task, source.folder, sources):
+            print(f"note: {config.task}: {sentence}", file=sys.stderr)
+    require_whole_shares(config, sources)
+    make = partial(make_plan, sources=sources, fingerprint=hashes, device=device, generated=source.synthetic)
+    place = Place(source, Path(options.out), device, options, limit, cluster)
+    if options.check:
+        return _check(config, make, place)
+    if options.dry_run:
+        _show(config, make, place)
+        return 0
+    return _execute(config, make, place)
 
 
 def _configs(options: argparse.Namespace) -> list[tuple[RunConfig, str | None]]:
@@ -149,6 +174,8 @@ def _plain_options(options: argparse.Namespace, problems: list[str]) -> list[int
         problems.append("--out: is empty; name a folder, such as results/runs")
     if options.jobs is not None and options.jobs < 1:
         problems.append(f"--jobs: must be 1 or more (found {options.jobs})")
+    if options.ray_address is not None and options.executor != "ray":
+        problems.append(f"--ray-address {options.ray_address}: needs --executor ray")
     if options.time_limit is not None and not 0 < options.time_limit < inf:
         problems.append(f"--time-limit: must be a number of minutes above 0 (found {options.time_limit:g})")
     seeds: list[int] = []
@@ -263,8 +290,10 @@ def _check(config: RunConfig, make: Callable[..., Plan], place: Place) -> int:
 
     plan = _with_trials(config, make)
     announce(plan, place.source)
-    lines, code = report(plan, place.source, place.out, place.device)
+    lines, code = report(plan, place.source, place.out, place.device, elsewhere=place.cluster is not None)
     print("\n".join(lines))
+    if place.cluster is not None:
+        print(place.cluster.describe(needed(config, place.device)))
     return code
 
 

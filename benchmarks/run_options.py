@@ -72,8 +72,25 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--out", default="results/runs", metavar="DIR", help="where results go (default: %(default)s)")
     how.add_argument("--export", metavar="DIR", help="also write every trained model there, for transformers to load")
-    how.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    how.add_argument("--jobs", type=int, metavar="N", help="stages side by side (default: as many as fit the cores)")
+    how.add_argument(
+        "--device",
+        default="auto",
+        choices=["auto", "cpu", "cuda"],
+        help="auto: cuda where this machine, or a machine of --ray-address, has a GPU",
+    )
+    how.add_argument("--jobs", type=int, metavar="N", help="stages side by side at most (default: as many as fit)")
+    how.add_argument(
+        "--executor",
+        default="local",
+        choices=["local", "ray"],
+        help="where stages are done: in processes of this machine (default), or on a Ray cluster",
+    )
+    how.add_argument(
+        "--ray-address",
+        metavar="ADDR",
+        help="HOST:PORT of the cluster's head, or 'auto' for the one that this machine is a part of (default: start "
+        "one of this machine alone)",
+    )
     how.add_argument(
         "--time-limit",
         type=float,

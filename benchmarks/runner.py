@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +21,12 @@ from typing import Any
 
 from benchmarks.claims import POLL_SECONDS, Claims
 from benchmarks.errors import UserError
+from benchmarks.executors.pool import Pool, Workers, say
 from benchmarks.plan import Stage
-from benchmarks.pool import Pool, say
 from benchmarks.progress import Reporter
 from benchmarks.stopped import explained, is_full
 from benchmarks.time_limit import NO_LIMIT, TimeLimit
+from cringe.processes import in_use, left_behind, mark
 
 SCRATCH = ".unfinished"
 """Folder, beside the finished directories, of those in the making."""
@@ -51,6 +50,7 @@ class Job:
     results: str
     data: str | None
     device: str
+    processes: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +107,7 @@ def execute(
     repair: bool = False,
     gpus: Sequence[str] = (),
     limit: TimeLimit = NO_LIMIT,
+    workers: Callable[[], Workers] | None = None,
 ) -> Outcome:
     """Do all stages that are not done.
 
@@ -120,19 +121,17 @@ def execute(
         force: do again what is done.
         reporter: told how far the work is.
         repair: do again what is damaged.
-        gpus: as CUDA names them; every worker sees one alone, the same one for as long as it lives. None: all see all.
+        gpus: as CUDA names them; every worker sees one alone, or as many as a stage has processes, the same ones for as
+            long as it lives. None: all see all.
         limit: once it is over no stage is begun, and those in progress are finished. Where there is one, stages are
             done in the given order, row by row, so that as many rows as can be are whole when it is over.
+        workers: where stages are done, instead of ``jobs`` processes of this machine; asked for if any is to be done.
 
     Raises:
         UserError: a finished directory is damaged, and both `force` and `repair` are off.
     """
     results.mkdir(parents=True, exist_ok=True)
-    _sweep(results / SCRATCH)
-    _sweep_tokens(results / TOKENS)
-    with suppress(OSError):  # where nothing can be deleted, nothing may have to be written either
-        for half in (results / RESUME).glob("*.tmp"):
-            half.unlink(missing_ok=True)
+    _sweep(results)
     there = [stage for stage in stages if (results / stage.folder).exists()]
     folders = [results / stage.folder for stage in there]
     again = {folder.name for folder in folders} if force else _damaged(folders, repair)
@@ -141,15 +140,21 @@ def execute(
     waiting = [stage for stage in stages if stage.folder not in done]
     if waiting:
         order = waiting if limit.given else longest_first(waiting)
-        with Claims(results) as claims, Pool(threads, share_out(gpus, min(jobs, len(waiting))), reporter) as pool:
+        if workers is None:
+            processes = max(stage.processes for stage in waiting)
+            pool: Workers = Pool(threads, share_out(gpus, min(jobs, len(waiting)), processes), reporter)
+        else:
+            pool = workers()
+        with Claims(results) as claims, pool:
             _drain(order, pool, claims, results, data, device, outcome, reporter, limit)
         _sweep(results / SCRATCH)  # once more, for a command that this one waited for may have been killed
     return outcome
 
 
-def share_out(gpus: Sequence[str], workers: int) -> list[str | None]:
-    """The GPU of each worker, in turn; None where there is none to choose."""
-    return [gpus[index % len(gpus)] if gpus else None for index in range(workers)]
+def share_out(gpus: Sequence[str], workers: int, each: int = 1) -> list[str | None]:
+    """The GPUs of each worker, ``each`` of them with commas between, in turn; None where there are none to choose."""
+    shares = [",".join(gpus[start : start + each]) for start in range(0, len(gpus) - each + 1, each)]
+    return [shares[index % len(shares)] if shares else None for index in range(workers)]
 
 
 def longest_first(stages: Sequence[Stage]) -> list[Stage]:
@@ -182,7 +187,7 @@ def _damaged(folders: Iterable[Path], repair: bool) -> set[str]:
 
 def _drain(
     waiting: list[Stage],
-    pool: Pool,
+    pool: Workers,
     claims: Claims,
     results: Path,
     data: Path | None,
@@ -230,7 +235,7 @@ def _drain(
             todo.discard(stage.key)
             pool.release(future)
             claims.release(stage.folder)
-            failure = _failure(stage, future, results)
+            failure = _failure(stage, future, results, pool)
             reporter.finished(stage.folder, failed=failure is not None)
             if failure is None:
                 outcome.done.append(stage.label)
@@ -240,16 +245,16 @@ def _drain(
             full = full or failure.full
 
 
-def _failure(stage: Stage, future: Future[str | None], results: Path) -> Failure | None:
+def _failure(stage: Stage, future: Future[str | None], results: Path, pool: Workers) -> Failure | None:
     """None if the stage was done; else why not, with the traceback kept in a file."""
     error = future.exception()
-    if isinstance(error, BrokenProcessPool):
-        message = "its process was killed (out of memory?); lower training.micro_batch_size or --jobs"
-        return Failure(label=stage.label, message=message, log=None)
+    lost = error and pool.lost(error)
+    if lost:
+        return Failure(label=stage.label, message=lost, log=None)
     trace = future.result() if error is None else "".join(traceback.format_exception(error))
     if trace is None:
         return None
-    message = explained(trace, stage.kind, stage.settings, results) or _what(trace)
+    message = explained(trace, stage.kind, stage.settings, results, stage.processes) or _what(trace)
     log = _kept(trace, results / "failures" / f"{stage.folder}.log")
     return Failure(label=stage.label, message=message, log=log, full=is_full(trace))
 
@@ -286,41 +291,58 @@ def _job(stage: Stage, results: Path, data: Path | None, device: str) -> Job:
         results=str(results),
         data=None if data is None else str(data),
         device=device,
+        processes=stage.processes,
     )
 
 
 def _work(job: Job) -> str | None:
     """Do a stage, in a worker. Returns None, or the traceback of what went wrong."""
-    from importlib import import_module
-
     from benchmarks.environment import environment
-    from benchmarks.stages.context import Context, write_json
+    from benchmarks.executors import ranks
+    from benchmarks.stages.context import write_json
 
     results = Path(job.results)
-    scratch = results / SCRATCH / f"{job.folder}.{_process(os.getpid())}"
-    resume = results / RESUME / f"{job.key}.safetensors"
+    scratch = results / SCRATCH / f"{job.folder}.{mark()}"
     try:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        context = Context(
-            out=scratch,
-            parents={name: results / folder for name, folder in job.parents.items()},
-            data=None if job.data is None else Path(job.data),
-            hashes=job.identity.get("data", {}),
-            resume=resume,
-            tokens=results / TOKENS,
-            device=job.device,
-            progress=lambda done, total, note: say(job.folder, done, total, note),
-        )
-        import_module(f"benchmarks.stages.{job.kind}").run(job.settings, context)
-        write_json(scratch / "spec.json", {"label": job.label, "key": job.key, **job.identity})
-        write_json(scratch / "environment.json", environment(job.device))
-        _publish(scratch, results / job.folder)
-        resume.unlink(missing_ok=True)
+        with in_use(scratch):
+            if job.processes == 1:
+                do_stage(job, scratch)
+            else:
+                ranks.do_stage(job, scratch)
+            write_json(scratch / "spec.json", {"label": job.label, "key": job.key, **job.identity})
+            write_json(scratch / "environment.json", environment(job.device))
+            _publish(scratch, results / job.folder)
+        _resume(job).unlink(missing_ok=True)
     except Exception:  # noqa: BLE001 - whatever it is, it is this stage's alone, and it is told
         shutil.rmtree(scratch, ignore_errors=True)
         return traceback.format_exc()
     return None
+
+
+def do_stage(job: Job, out: Path) -> None:
+    """Do a stage in this process, into a folder of its own."""
+    from importlib import import_module
+
+    from benchmarks.stages.context import Context
+
+    results = Path(job.results)
+    context = Context(
+        out=out,
+        parents={name: results / folder for name, folder in job.parents.items()},
+        data=None if job.data is None else Path(job.data),
+        hashes=job.identity.get("data", {}),
+        resume=_resume(job),
+        tokens=results / TOKENS,
+        device=job.device,
+        progress=lambda done, total, note: say(job.folder, done, total, note),
+    )
+    import_module(f"benchmarks.stages.{job.kind}").run(job.settings, context)
+
+
+def _resume(job: Job) -> Path:
+    return Path(job.results) / RESUME / f"{job.key}.safetensors"
 
 
 def _publish(scratch: Path, target: Path) -> None:
@@ -360,30 +382,15 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what processes that are no more left unfinished."""
-    for path in folder.glob("*"):
-        process = path.suffix.removeprefix(".")
-        number = process.partition("-")[0]
-        if not number.isdecimal() or process != _process(int(number)):
+def _sweep(results: Path) -> None:
+    """Remove what processes that are no more left half written; see `cringe.processes.left_behind`."""
+    for path in (results / SCRATCH).glob("*"):
+        if left_behind(path, path.suffix.removeprefix(".")):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _sweep_tokens(folder: Path) -> None:
-    """Remove tokenised data that processes which are no more were building."""
-    for path in folder.glob(".building-*"):
-        number = path.name.split("-")[1]
-        if not number.isdecimal() or not _process(int(number)):
+    for path in (results / TOKENS).glob(".building-*"):
+        if left_behind(path, path.name.removeprefix(".building-").rpartition("-")[0]):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _process(number: int) -> str:
-    """A name for a living process that no other will have: its number and, where the system tells, when it began.
-
-    Empty for one that is dead, be it that nobody has asked for its exit code yet.
-    """
-    try:
-        state = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return str(number) if number == os.getpid() or not Path("/proc/self").exists() else ""
-    return "" if state[0] in "ZX" else f"{number}-{state[19]}"
+    for path in (results / RESUME).glob("*.tmp"):
+        if left_behind(path, Path(path.stem).suffix.removeprefix(".")):
+            with suppress(OSError):  # where nothing can be deleted, nothing may have to be written either
+                path.unlink(missing_ok=True)

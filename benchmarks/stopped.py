@@ -13,7 +13,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # Python says "[Errno 28]", libraries written in Rust "(os error 28)".
 _FULL = re.compile("|".join(rf"\[Errno {number}\]|\(os error {number}\)" for number in sorted(FULL)))
 _MEMORY = re.compile(
-    r"OutOfMemoryError|out of memory|can't allocate memory|not enough memory|MemoryError|bad_alloc"
+    r"OutOfMemoryError|out of memory(?!\?)|can't allocate memory|not enough memory|MemoryError|bad_alloc"
     r"|CUBLAS_STATUS_ALLOC_FAILED|\[Errno 12\]",
     re.IGNORECASE,
 )
@@ -28,7 +28,7 @@ def is_full(trace: str) -> bool:
     return bool(_FULL.search(_errors(trace)))
 
 
-def explained(trace: str, kind: str, settings: Mapping[str, Any], results: Path) -> str:
+def explained(trace: str, kind: str, settings: Mapping[str, Any], results: Path, processes: int = 1) -> str:
     """What stopped a stage, and what to change; empty where it is neither space nor memory.
 
     Args:
@@ -36,13 +36,14 @@ def explained(trace: str, kind: str, settings: Mapping[str, Any], results: Path)
         kind: of the stage.
         settings: of the stage.
         results: the folder that it wrote to.
+        processes: that shared a training.
     """
     said = _errors(trace)
     if found := _FULL.search(said):
         line = next(line for line in said.split("\n") if found.group() in line)
         return f"no space left for results in {results} ({line}); free some, and the same command goes on from here"
     if _MEMORY.search(said):
-        return f"out of memory {_batch(kind, settings)}, or work at less side by side with --jobs 1"
+        return f"out of memory {_batch(kind, settings, processes)}, or work at less side by side with --jobs 1"
     return ""
 
 
@@ -51,11 +52,11 @@ def _errors(trace: str) -> str:
     return "\n".join(line for line in trace.split("\n") if line and not line.startswith(" "))
 
 
-def _batch(kind: str, settings: Mapping[str, Any]) -> str:
+def _batch(kind: str, settings: Mapping[str, Any], processes: int) -> str:
     """The batch that did not fit, and the setting that makes it smaller."""
     if kind in _TRAINING:
         training = settings["training"]
-        size = training["micro_batch_size"] or training["batch_size"]
+        size = training["micro_batch_size"] or -(-training["batch_size"] // processes)
         what = f"with {size} examples at once in training"
         if size < training["batch_size"]:
             what += f" (of {training['batch_size']} a step)"

@@ -33,6 +33,8 @@ _SPENT = ("updates", "examples", "flops", "seconds", "peak_memory_bytes")
 """Entries of a part of a ledger that are numbers."""
 MOST_NATS = 1e12
 """A likelihood beyond it is a number gone astray, and its fourth power would be infinite."""
+_LONGEST_NAME = 256
+"""Characters; no disk takes as many."""
 AGAIN = "run the command that made it again with --force"
 
 
@@ -130,6 +132,11 @@ class Stored(NamedTuple):
     """As in `benchmarks.table_inputs.RunScores`."""
     ledger: Mapping[str, Any]
     corpus: list[Mapping[str, Any]]
+
+
+def is_name(text: str) -> bool:
+    """Is it the name of a directory, and no path, which could lead out of the folder that it is looked for in?"""
+    return text not in ("", "..") and Path(text).name == text and len(text) < _LONGEST_NAME
 
 
 def read_stored(folder: Path) -> Stored:
@@ -253,6 +260,8 @@ def incomplete(frame: DataFrame, columns: Iterable[Column]) -> str:
         prompts = column.over or (column.prompts,)
         for name in (name for name in names if name in frame):
             part = frame[frame["prompts"].isin(prompts)]
+            if not part[name].isna().any():
+                continue
             for key, missing in part[name].isna().groupby([part[where] for where in ("decoding", "prompts")]):
                 by_row = missing.groupby(part["row"].reindex(missing.index).fillna(""))
                 for lacking in (one for _, one in by_row if 0 < one.sum() < len(one)):

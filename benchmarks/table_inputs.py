@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -13,10 +13,21 @@ from benchmarks.tasks.base import Column
 from evaluators.classifier import WEAK_AUC
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from pandas import DataFrame
+
+    Columns = Mapping[str, NDArray[Any]]
+    """Replies to a set of prompts, by name of the column: (N,) texts, or (N,) numbers."""
+
+TEXTS = ("uid", "group", "reply_id")
+"""Columns of texts that differ from reply to reply."""
 
 ANY_DECODING = "*"
 """In ``decoding`` of a score: a reply that was not decoded, such as the gold one; it stands in every section."""
+
+
+RECORDED_DIGITS = 6
+"""Significant ones, of the scores in results without text."""
 
 
 class AucReport(TypedDict):
@@ -79,11 +90,25 @@ class RunScores:
     """Numbers of all replies together: ``row``, ``decoding``, ``prompts``, and a share by the name of its metric."""
 
     @cached_property
-    def sets(self) -> dict[tuple[str, str], DataFrame]:
-        """The replies by decoding and set of prompts, in the order of their uids; a table asks for them many times."""
-        texts = dict.fromkeys(("uid", "group", "reply_id"), object)  # quicker to walk over than Arrow's
-        ordered = self.scores.astype(texts).sort_values("uid")
-        return {(str(key[0]), str(key[1])): part for key, part in ordered.groupby(["decoding", "prompts"])}
+    def sets(self) -> dict[tuple[str, str], Columns]:
+        """The replies by decoding and set of prompts, in the order of their uids.
+
+        A table asks for them many times, and a dictionary of arrays answers a hundred times as fast as a frame.
+        """
+        ordered = self.scores.sort_values("uid")
+        found: dict[tuple[str, str], Columns] = {}
+        for (decoding, prompts), part in ordered.groupby(["decoding", "prompts"]):
+            texts = {name: part[name].to_numpy(dtype=str) for name in TEXTS}
+            numbers = {str(name): part[name].to_numpy(dtype=float) for name in part if part[name].dtype.kind in "fiu"}
+            found[str(decoding), str(prompts)] = texts | numbers
+        return found
+
+    def with_score(self, name: str, of: Callable[[Columns | DataFrame], Any]) -> RunScores:
+        """The same run with one more score, a function of the other columns."""
+        run = replace(self, scores=self.scores.assign(**{name: of(self.scores)}))
+        # What `sets` would find, without sorting the replies again.
+        vars(run)["sets"] = {where: {**part, name: of(part)} for where, part in self.sets.items()}
+        return run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from benchmarks.assemble import MANIFEST, read_manifest
 from benchmarks.errors import UsageError
 from benchmarks.locks import alone
 from benchmarks.rebuild import TABLES, Built, safe_name
+from benchmarks.table_inputs import RECORDED_DIGITS
 from benchmarks.table_model import MODELS
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def write_run(
     kept = scores[[name for name in columns if name in scores]]
     kept = kept.sort_values(["row", "decoding", "prompts", "uid"], na_position="first")
     folder.mkdir(parents=True)
-    kept.to_csv(folder / "scores.csv", index=False, lineterminator="\n", float_format="%.6g")
+    kept.to_csv(folder / "scores.csv", index=False, lineterminator="\n", float_format=f"%.{RECORDED_DIGITS}g")
     corpus = {json.dumps(entry, sort_keys=True): dict(entry) for other in alike for entry in other.corpus}
     write_json(folder / "corpus.json", list(corpus.values()))
     write_json(folder / "ledger.json", ledger)

@@ -81,5 +81,6 @@ def load_backbone(folder: Path) -> Backbone:
 
     spec = TypeAdapter(BackboneSpec).validate_json((folder / "backbone.json").read_text(encoding="utf-8"))
     auto = AutoModelForSeq2SeqLM if spec.family == "seq2seq" else AutoModelForCausalLM
-    model = auto.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    return _family(spec)(model, AutoTokenizer.from_pretrained(folder, local_files_only=True), spec)
+    source = {"local_files_only": True, "trust_remote_code": False}
+    model = auto.from_pretrained(folder, **source, use_safetensors=True)
+    return _family(spec)(model, AutoTokenizer.from_pretrained(folder, **source), spec)

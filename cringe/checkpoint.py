@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
 from cringe.counts import Counts
+from cringe.processes import mark
 
 
 class DamagedStateError(Exception):
@@ -44,7 +44,7 @@ class TrainingState:
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
         meta = {"step": self.step, "counts": self.counts.to_dict(), "records": self.records, "scaler": self._scaler()}
-        scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        scratch = path.with_name(f"{path.name}.{mark()}.tmp")
         scratch.parent.mkdir(parents=True, exist_ok=True)
         flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         state = json.dumps(meta)

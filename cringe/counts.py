@@ -12,6 +12,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+SUMMED = (
+    "updates",
+    "examples",
+    "source_tokens",
+    "forward_passes",
+    "backward_passes",
+    "generated_tokens",
+    "flops",
+    "seconds",
+)
+"""Fields of `Counts` that are numbers and add up."""
+
 
 @dataclass(kw_only=True)
 class Counts:
@@ -43,17 +55,7 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add what another piece of work spent; the digests of the order are joined."""
-        for name in (
-            "updates",
-            "examples",
-            "source_tokens",
-            "target_tokens",
-            "forward_passes",
-            "backward_passes",
-            "generated_tokens",
-            "flops",
-            "seconds",
-        ):
+        for name in (*SUMMED, "target_tokens"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.order_digest:
             self.see([other.order_digest])

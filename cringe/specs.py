@@ -96,8 +96,9 @@ class TrainingSettings(Spec):
     batch_size: int = Field(ge=1)
     """Examples of one optimiser step, over all micro-batches and processes."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Examples of one forward pass; lower it when memory runs out. The mathematics stay the same; with dropout, for
-    which torch takes no draws of ours, the masks do not."""
+    """Examples of one forward pass, at most; all of the step, or of a process's share of it, when not given. Lower it
+    when memory runs out. The mathematics stay the same; with dropout, for which torch takes no draws of ours, the masks
+    do not."""
     length_groups: int = Field(default=1, ge=1)
     """Groups of examples of like length that a forward pass is cut into, each padded to its own longest, so that less
     padding is computed. Which examples a step holds and the mathematics stay the same; with dropout, the masks do not.

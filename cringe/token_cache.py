@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from bisect import bisect_right
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cringe.data import Example
+from cringe.processes import mark
 from cringe.seeding import stable_hash
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _write(path: Path, rows: Iterator[tuple[int, str, bool]], backbone: Backbone
 
     features = Features({"text": Value("uint64"), "ids": List(Value("int32")), "offsets": List(Value("int32"))})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".building-{os.getpid()}-") as building:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".building-{mark()}-") as building:
         made = Path(building) / path.name
         with ArrowWriter(path=str(made), features=features, writer_batch_size=_ROWS) as writer:
             for batch in _batches(rows):

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +17,12 @@ from torch import Tensor, nn
 from cringe.backbones import Backbone
 from cringe.batch import Batch
 from cringe.checkpoint import DamagedStateError, TrainingState
-from cringe.counts import Counts
+from cringe.counts import SUMMED, Counts
 from cringe.data import Example, Feedback
 from cringe.methods.base import Method, TokenLoss
+from cringe.parallel import Processes, make_accelerator
 from cringe.seeding import torch_seed
 from cringe.specs import TrainingSettings
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 Progress = Callable[[int, int, str], None]
 """Told (done, total, note) as work goes on."""
@@ -47,20 +45,13 @@ def learning_rate(settings: TrainingSettings, step: int) -> float:
     return settings.learning_rate * remaining
 
 
-def make_accelerator(settings: TrainingSettings, device: str) -> Accelerator:
-    """An accelerator for a device kind and a precision."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    precision = "no" if settings.precision == "fp32" else settings.precision
-    if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:
-        AcceleratorState._reset_state()  # accelerate keeps the precision of a process's first training for all others
-    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
-
-
 UNSCORED = "unscored"
 """In the ledger: target tokens that no method gives a loss: outside of the spans of a negative response, or outside of
 what is repeated in a reply that the model generated in training."""
+
+
+_ALIKE = frozenset({"learning_rate", "gradient_norm", "negative_share"})
+"""What a record of the log holds of the whole step in every process; of the rest each has a part."""
 
 
 class Span(NamedTuple):
@@ -87,12 +78,17 @@ class _Forward(nn.Module):
         self._method = method
 
     def forward(self, batch: Batch) -> TokenLoss:
-        """The losses of the batch's target tokens."""
-        return self._method.loss(self._backbone.logits(batch), batch)
+        """The losses of the batch's target tokens; the log's parts of them give no gradient."""
+        values, components = self._method.loss(self._backbone.logits(batch), batch)
+        return TokenLoss(values, {name: part.detach() for name, part in components.items()})
 
 
 class Trainer:
     """Trains a backbone in place. One optimiser step is a function of the weights, the examples, the seed and the step.
+
+    Where torchrun started several processes, each makes a trainer of the same things and computes a share of every
+    step; weights, counts and log are those of the whole step in all of them. Two processes give what one gives that
+    accumulates twice as many micro-batches.
 
     Args:
         backbone: the model to train.
@@ -103,8 +99,9 @@ class Trainer:
         seed: of dropout and of the draws inside losses.
         device: ``cpu`` or ``cuda``.
         log_every: steps between two records of the log.
-        progress: told how far it is.
-        resume: a file for the state of an unfinished training; what it holds is gone on with, unless it is damaged.
+        progress: told how far it is, by the first process.
+        resume: a file for the state of an unfinished training, which the first process writes; what it holds is gone
+            on with, unless it is damaged.
         save_every_seconds: how often the state is kept.
     """
 
@@ -134,6 +131,7 @@ class Trainer:
         self._log_every = log_every
         self._progress = progress
         self._accelerator = make_accelerator(settings, device)
+        self._processes = Processes(self._accelerator)
         optimizer = torch.optim.AdamW(
             backbone.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -141,11 +139,17 @@ class Trainer:
         self._resume = resume
         self._save_every_seconds = save_every_seconds
 
+    @property
+    def is_main_process(self) -> bool:
+        """Is this the process that shall save what was trained? One alone is."""
+        return self._processes.is_first
+
     def train(self) -> Counts:
         """Do all updates that are not done yet; return what was spent, earlier parts included."""
         step = self._span.first
         if self._resume is not None and self._resume.exists():
             step = self._take_up(self._resume, step)
+        self._processes.require_equal(step, f"processes go on from different steps; do all of them see {self._resume}?")
         saved = time.monotonic()
         self.backbone.model.train()
         if step == 0:
@@ -155,16 +159,24 @@ class Trainer:
                 record = self.step(step)
             step += 1
             if step % self._log_every == 0 or step == self._span.last:
-                self.records.append({"step": step, **{name: float(value) for name, value in record.items()}})
-                self._check_finite()
-                self._progress(
-                    step - self._span.first, self._span.last - self._span.first, f"loss {float(record['loss']):.3f}"
-                )
+                self._log(step, record)
             if self._resume is not None and time.monotonic() - saved > self._save_every_seconds:
                 self.keep(self._resume, step)
                 saved = time.monotonic()
         self.backbone.model.eval()
+        (self.counts.peak_memory_bytes,) = self._processes.largest([self.counts.peak_memory_bytes])
         return self.counts
+
+    def _log(self, step: int, record: Mapping[str, float | Tensor]) -> None:
+        """Add a step to the log, what all processes have a part of summed up, and say how far it is."""
+        values = {name: float(value) for name, value in record.items()}
+        parts = [name for name in values if name not in _ALIKE]
+        whole = self._processes.sums([values[name] for name in parts])
+        self.records.append({"step": step, **values, **dict(zip(parts, whole, strict=True))})
+        self._check_finite()
+        if self.is_main_process:
+            done, total = step - self._span.first, self._span.last - self._span.first
+            self._progress(done, total, f"loss {self.records[-1]['loss']:.3f}")
 
     def _take_up(self, path: Path, first: int) -> int:
         """Go on from a kept state, or, where it is damaged, begin at step ``first``; returns the step."""
@@ -186,10 +198,9 @@ class Trainer:
     def _begin(self) -> None:
         """Show the method the first step's examples, in batches that a forward pass holds."""
         if type(self.method).begin is not Method.begin:
-            examples = self._sampler.batch(0)
-            size = self.settings.micro_batch_size or len(examples)
-            parts = [examples[start : start + size] for start in range(0, len(examples), size)]
+            parts = self._processes.cut(self._sampler.batch(0), self.settings.micro_batch_size)
             self.method.begin(self.backbone, [self._collate(part, 0) for part in parts])
+            self._processes.copy_from_first(self.backbone.model)
 
     def step(self, step: int) -> dict[str, float | Tensor]:
         """One optimiser step, from 0. Returns what the log records of it, tensors not yet waited for."""
@@ -197,17 +208,20 @@ class Trainer:
         rate = learning_rate(self.settings, step - self._span.origin)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        share = examples[self._accelerator.process_index :: self._accelerator.num_processes]
-        size = self.settings.micro_batch_size or len(share)
-        batches = [self._batch(share[start : start + size], step) for start in range(0, len(share), size)]
-        tokens = self._count(examples, batches)
+        parts = self._processes.deal(self._processes.cut(examples, self.settings.micro_batch_size))
+        generated = Counts()
+        batches = [(place, self._batch(part, step, generated)) for place, part in parts]
+        tokens = self._count(examples, [batch for _, batch in batches], generated)
+        shares: Mapping[str, float] = tokens
+        if not batches:  # the others wait for this process's gradient: it gives them one of 0
+            batches = [(0, self._batch(examples[:1], step, Counts()))]
+            shares = dict.fromkeys(tokens, math.inf)
         record: dict[str, float | Tensor] = {"learning_rate": rate, "loss": 0.0}
-        for index, batch in enumerate(batches):
-            last = index == len(batches) - 1
+        for place, batch in batches:
             with ExitStack() as stack:
-                if not last:
+                if batch is not batches[-1][1]:
                     stack.enter_context(self._accelerator.no_sync(self._model))
-                self._backward(batch, tokens, index, record)
+                self._backward(batch, shares, place, record)
         record["gradient_norm"] = self._accelerator.clip_grad_norm_(self._model.parameters(), self.settings.clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad()
@@ -215,49 +229,56 @@ class Trainer:
         record["negative_share"] = tokens["negative"] / tokens["all"]
         return record
 
-    def _batch(self, examples: Sequence[Example], step: int) -> Batch:
-        """Examples as the method wants to be trained on them."""
-        return self.method.prepare_batch(self.backbone, self._collate(examples, step), self.counts)
+    def _batch(self, examples: Sequence[Example], step: int, counts: Counts) -> Batch:
+        """Examples as the method wants to be trained on them; what it generates for that is counted."""
+        return self.method.prepare_batch(self.backbone, self._collate(examples, step), counts)
 
     def _collate(self, examples: Sequence[Example], step: int) -> Batch:
         groups = self.settings.length_groups
         batch = self.backbone.collate(examples, seed=self._seed, step=step, groups=groups)
         return batch.to(self._accelerator.device)
 
-    def _backward(self, batch: Batch, tokens: Mapping[str, int], index: int, record: dict[str, float | Tensor]) -> None:
+    def _backward(
+        self, batch: Batch, tokens: Mapping[str, float], place: int, record: dict[str, float | Tensor]
+    ) -> None:
         """Add the gradient of one micro-batch; its loss is a sum, divided by the count of the whole step."""
         with ExitStack() as stack:
             stack.enter_context(self._accelerator.autocast())
             if self.backbone.dropout > 0:
-                stack.enter_context(torch_seed(self._seed, "dropout", batch.step, index, *batch.examples[:1]))
+                stack.enter_context(torch_seed(self._seed, "dropout", batch.step, place, *batch.examples[:1]))
             token_loss: TokenLoss = self._model(batch)
         loss = self._reduce(token_loss.values, batch, tokens)
         # Data-parallel training averages gradients over processes; the reduction is a sum.
         self._accelerator.backward(loss * self._accelerator.num_processes)
         record["loss"] = record["loss"] + loss.detach()
         for name, values in token_loss.components.items():
-            record[name] = record.get(name, 0.0) + values.detach().sum() / tokens["all"]
+            record[name] = record.get(name, 0.0) + values.sum() / tokens["all"]
 
-    def _reduce(self, values: Tensor, batch: Batch, tokens: Mapping[str, int]) -> Tensor:
+    def _reduce(self, values: Tensor, batch: Batch, tokens: Mapping[str, float]) -> Tensor:
         """The step's share of this batch: a sum of token losses over the step's number of target tokens."""
         if self.settings.reduction == "joint":
             return values.sum() / tokens["all"]
         liked = values[: batch.liked].sum() / max(1, tokens["liked"])
         return liked + values[batch.liked :].sum() / max(1, tokens["negative"])
 
-    def _count(self, examples: Sequence[Example], batches: Sequence[Batch]) -> dict[str, int]:
-        """Count the step in the ledger; return the numbers of target tokens that losses are divided by."""
-        spent: Counter[str] = Counter()
+    def _count(self, examples: Sequence[Example], batches: Sequence[Batch], generated: Counts) -> dict[str, int]:
+        """Count the step in the ledger; return the numbers of target tokens that losses are divided by.
+
+        Args:
+            examples: of the whole step.
+            batches: of this process, and
+            generated: what it spent on making them.
+        """
+        spent = Counter(dict.fromkeys(["source", *(feedback.value for feedback in Feedback), UNSCORED], 0))
         for batch in batches:
             spent["source"] += batch.source_tokens
             spent[Feedback.UNLABELLED.value] += batch.unlabelled
             spent[Feedback.POSITIVE.value] += batch.liked - batch.unlabelled
             spent[Feedback.NEGATIVE.value] += len(batch.tokens) - batch.liked
             spent[UNSCORED] += sum(batch.lengths) - len(batch.tokens)
-        if self._accelerator.num_processes > 1:
-            names = sorted(spent)
-            sums = torch.tensor([spent[name] for name in names], device=self._accelerator.device)
-            spent = Counter(dict(zip(names, self._accelerator.reduce(sums).tolist(), strict=True)))
+        whole = iter(self._processes.sums([*spent.values(), *(getattr(generated, name) for name in SUMMED)]))
+        spent = Counter({name: next(whole) for name in spent})
+        self.counts.add(Counts(**dict(zip(SUMMED, whole, strict=True))))
         source = spent.pop("source")
         counts = self.counts
         counts.examples += len(examples)
@@ -271,8 +292,9 @@ class Trainer:
         return {"all": max(1, spent.total()), "liked": liked, "negative": spent[Feedback.NEGATIVE.value]}
 
     def keep(self, path: Path, step: int) -> None:
-        """Write the state after ``step`` steps."""
-        self._state(step).save(path)
+        """Write the state after ``step`` steps; one process does."""
+        if self.is_main_process:
+            self._state(step).save(path)
 
     def restore(self, path: Path) -> int:
         """Go on from a kept state; return the number of steps done."""

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     Codes = NDArray[np.intp]
 
 
+ROUNDING = 1e-14
+"""Of the largest score: what dialogues deviate by up to here is rounding. It has a size and a shape, which depend on
+the order of the sums, and would be taken for a variance that is seen in some dialogues."""
+
+
 class Scores(NamedTuple):
     """What S seeds scored on the N examples of one set of prompts."""
 
@@ -138,6 +143,7 @@ def _set_parts(one: Scores) -> _SetParts:
     seed_means = sums.sum(axis=-1) / n
     mean = seed_means.mean(axis=-1, keepdims=True)
     own = (sums.mean(axis=-2) - sizes * mean) / n
+    own = np.where(np.abs(own) <= ROUNDING * np.abs(values).max(axis=(-1, -2))[..., None], 0.0, own)
     squares = (own**2).sum(axis=-1)
     rest = sums - sums.mean(axis=-2, keepdims=True) - sizes * (seed_means - mean)[..., None]
     interaction = few_groups * (rest**2).sum(axis=(-1, -2)) / (seeds * n) ** 2 * seeds / max(seeds - 1, 1)

@@ -19,6 +19,8 @@ from hypothesis import settings
 # call of a function may import torch.
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.register_profile("local", deadline=None)
+# For hours, not seconds: pytest --hypothesis-profile=deep tests/unit -k fuzz
+settings.register_profile("deep", deadline=None, max_examples=5_000)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 NAMED_DATA = os.environ.get("CRINGE_DATA")

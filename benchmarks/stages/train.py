@@ -56,6 +56,8 @@ def run(settings: Mapping[str, Any], context: Context) -> None:
     if span.first:  # should there be a state of this round, it takes the place of the last round's
         _go_on(trainer, context.parents["model"])
     counts = trainer.train()
+    if not trainer.is_main_process:  # of several that train together one writes
+        return
     backbone.save(context.out)
     if span.last < training.updates:
         trainer.keep(context.out / STATE, span.last)

@@ -75,6 +75,8 @@ def train_language_model(
         resume=context.resume,
     )
     counts = trainer.train()
+    if not trainer.is_main_process:  # of several that train together one writes
+        return
     backbone.save(context.out)
     write_json(context.out / "ledger.json", {"training": counts.to_dict(), "parameters": backbone.parameters})
     write_lines(context.out / "training_log.jsonl", trainer.records)

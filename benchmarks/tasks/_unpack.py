@@ -134,7 +134,9 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
             elif form not in (0, stat.S_IFREG, stat.S_IFDIR):
                 kind = "a link or a device"
             else:
-                kind = "folder" if info.is_dir() else "file"
+                kind = (
+                    "folder" if info.filename.endswith("/") else "file"
+                )  # `is_dir` wants a name to have a last letter
             yield _Member(info.orig_filename, info.file_size, kind, partial(file.open, info))
 
 

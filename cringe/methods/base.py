@@ -26,7 +26,8 @@ class TokenLoss(NamedTuple):
     values: Tensor
     """(N,) float32, one for each target token of the batch, in the batch's order."""
     components: Mapping[str, Tensor]
-    """The parts that ``values`` is made of, before their weights, each of any length; the log shows their sums."""
+    """The parts that ``values`` is made of, before their weights, each of any length, under the same names for every
+    batch of a step; the log shows their sums."""
 
 
 class Guides(NamedTuple):

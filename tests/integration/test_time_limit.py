@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import benchmarks
-from benchmarks.pool import THREAD_VARIABLES
+from benchmarks.executors.pool import THREAD_VARIABLES
 from benchmarks.run import main
 from benchmarks.runner import SCRATCH, damage
 from benchmarks.tasks import synthetic

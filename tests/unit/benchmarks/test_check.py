@@ -58,6 +58,21 @@ def test_without_pretrained_models_there_is_none_to_find(tmp_path: Path) -> None
     assert lines[-1] == f"device: cpu, {os.cpu_count()} cores, 1 thread(s) a stage"
 
 
+def test_processes_need_a_gpu_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = planned("processes=2")
+    lines, code = checked(together, tmp_path / "runs")
+    assert (line(lines, "processes"), code) == ("processes: ok; 2 train a language model together", 0)
+    assert "Adam's moments, and more for a batch, in each of 2 processes, the machine has" in line(lines, "memory")
+    for count, said in ((3, "processes: ok; 2 train a language model together, each with one of 3 GPUs"), (1, None)):
+        monkeypatch.setattr(check, "gpu_names", lambda count=count: [str(index) for index in range(count)])
+        monkeypatch.setattr(check, "_memory_of", lambda device: 10**12)
+        lines, code = checked(together, tmp_path / "runs", "cuda")
+        assert code == (0 if said else 2)
+        assert lines[-1] == (said or check.too_few(["0"], 2))
+        assert "in each of" not in line(lines, "memory")
+    assert not any(entry.startswith("processes") for entry in checked(planned(), tmp_path / "runs", "cuda")[0])
+
+
 def test_models_that_are_there_are_counted_and_weighed(model: Path, tmp_path: Path) -> None:
     """On disk: warm-up and one method of the backbone's size, the reference, and the judge; the guide is small."""
     shape = ScratchBackbone(

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ SETTINGS = {
 
 
 def run(name, seed, *, kind="method", prompts=("chat",), corpus=(), **other):
-    """Scores that are the same for the same arguments."""
+    """Scores that are the same for the same arguments, with the digits that are compared."""
     rng = np.random.default_rng([seed, len(name)])
     frames = [
         {
@@ -47,10 +48,10 @@ def run(name, seed, *, kind="method", prompts=("chat",), corpus=(), **other):
             "group": [f"{part}-{place // 2}" for place in range(N)],
             "reply_id": [f"{kind}-{place}" for place in range(N)],
             "tokens": rng.integers(5, 20, N),
-            "nll": rng.uniform(20, 40, N),
-            "gold_nll": rng.uniform(20, 40, N),
+            "nll": rng.uniform(20, 40, N).round(4),
+            "gold_nll": rng.uniform(20, 40, N).round(4),
             "gold_tokens": rng.integers(5, 20, N),
-            "f1": rng.random(N),
+            "f1": rng.random(N).round(6),
         }
         | other
         for part in prompts
@@ -118,6 +119,14 @@ def test_a_mean_of_scores():
     assert one.between == pytest.approx(np.std(means[0], ddof=1))
     assert one.margin == pytest.approx(max(2 * one.between, 2))
     assert (one.better, one.gated) == (1, True)
+
+
+def test_what_was_recorded_with_fewer_digits_does_not_differ_from_what_was_not():
+    whole = run("cringe", 0, nll=np.linspace(20, 4000, N))
+    digits = {name: [float(f"{value:.6g}") for value in whole.scores[name]] for name in ("f1", "nll", "gold_nll")}
+    rounded = replace(whole, scores=whole.scores.assign(**digits))
+    found = checks(compared(built(rounded), built(replace(whole, seed=5))))
+    assert {key: check.found.mean for key, check in found.items()} == {"f1@chat": 0, "nll": 0, "distinct": 0}
 
 
 def test_a_rate_is_a_ratio_of_sums():
@@ -229,7 +238,8 @@ def test_tables_match_by_task_preset_and_kind_of_data():
         ({}, []),
         ({"settings": SETTINGS | {"seeds": [5], "methods": ["cringe"]}}, []),
         # A setting that came later and is not set.
-        ({"settings": SETTINGS | {"reference_training": None}}, []),
+        ({"settings": SETTINGS | {"reference_training": None, "processes": 1}}, []),
+        ({"settings": SETTINGS | {"processes": 2}}, ["The settings differ: processes 1 → 2."]),
         # Of a method that only one side has, settings do not matter.
         ({"settings": SETTINGS | {"settings": {"cringe": {"alpha": 1.0}, "fudge": {"weight": 9.0}}}}, []),
         (

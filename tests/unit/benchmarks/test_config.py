@@ -265,6 +265,7 @@ def test_wrong_keys_get_a_suggestion_from_where_they_stand(override: str, messag
         ("decoding.nucleus.beams=3", "decoding.nucleus: strategy nucleus does not go with beams 3 ", "(found {"),
         ("decoding.beam.max_new_tokens=5", "decoding.beam: min_new_tokens 20 is above max_new_tokens 5 ", "(found {"),
         ("threads=0", "threads: ", "(found 0)"),
+        ("processes=0", "processes: ", "(found 0)"),
         ("prompts=0", "prompts: ", "(found 0)"),
         ("cringe_single.k=0", "cringe_single.k: ", "(found 0)"),
         ("cringe_single.alpha=-1", "cringe_single.alpha: ", "(found -1)"),

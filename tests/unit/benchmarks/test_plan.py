@@ -280,6 +280,24 @@ def test_threads_change_all_that_computes() -> None:
     assert changed(planned(fingerprint=None), planned("threads=2", fingerprint=None)) == everything - same
 
 
+def test_processes_change_what_trains_a_language_model() -> None:
+    """And what comes of it; judge and guide are trained by one. One process is what it was before there were more."""
+    assert changed(planned(), planned("processes=1")) == set()
+    for device in ("cpu", "cuda"):
+        alone, together = planned(device=device), planned("processes=2", device=device)
+        assert changed(alone, together) == set(keys(alone)) - {"judge", "guide", "references"}
+        assert {stage.kind for stage in together.stages if stage.processes == 2} == {"warmup", "reference", "train"}
+        assert all("processes" not in stage.identity for stage in together.stages if stage.processes == 1)
+        assert {stage.processes for stage in alone.stages} == {1}
+    rounds = kinds(planned("processes=4", methods=["cringe"]), "train")
+    assert [stage.processes for stage in rounds] == [4, 4]
+
+
+def test_what_has_no_updates_needs_no_processes() -> None:
+    plan = planned("processes=2", "warmup.updates=0", "reference_training.updates=9")
+    assert [kinds(plan, kind)[0].processes for kind in ("warmup", "reference", "train")] == [1, 2, 2]
+
+
 def test_the_device_changes_all_that_computes() -> None:
     everything = set(keys(planned(fingerprint=None)))
     after = planned(fingerprint=None, device="cuda")

@@ -25,11 +25,12 @@ import pytest
 import benchmarks
 from benchmarks import claims, runner
 from benchmarks.errors import UserError
+from benchmarks.executors.pool import THREAD_VARIABLES
 from benchmarks.plan import Stage
-from benchmarks.pool import THREAD_VARIABLES
 from benchmarks.progress import Reporter
-from benchmarks.runner import SCRATCH, Outcome, damage, execute, longest_first, share_out
+from benchmarks.runner import RESUME, SCRATCH, TOKENS, Outcome, damage, execute, longest_first, share_out
 from benchmarks.time_limit import TimeLimit
+from cringe.processes import host, mark
 
 STAGE = '''
 """A stage that does as it is told."""
@@ -270,6 +271,8 @@ def test_gpus_are_shared_out_in_turn() -> None:
     assert share_out(["0", "3"], 5) == ["0", "3", "0", "3", "0"]
     assert share_out(["0", "3"], 1) == ["0"]
     assert share_out([], 2) == [None, None]
+    assert share_out(["0", "3", "GPU-a", "5", "6"], 3, 2) == ["0,3", "GPU-a,5", "0,3"]
+    assert share_out([], 2, 2) == [None, None]
 
 
 def test_the_longest_chain_is_begun_first(tmp_path: Path) -> None:
@@ -565,20 +568,36 @@ def test_leftovers_of_the_dead_are_swept_those_of_the_living_are_not(tmp_path: P
     living = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
     try:
         names = {
-            "dead": f"some-0123.{a_process_that_is_no_more()}",
-            "living": f"some-0123.{runner._process(living.pid)}",
-            "another of the same number": f"some-0123.{living.pid}-1",
+            "dead": f"some-0123.{host()}-{a_process_that_is_no_more()}-7",
+            "living": f"some-0123.{mark(living.pid)}",
+            "another of the same number": f"some-0123.{host()}-{living.pid}-1",
+            "without a machine": f"some-0123.{living.pid}-1",
+            "on another machine": f"some-0123.0badcafe-{a_process_that_is_no_more()}-7",
             "old": "some.old",
         }
+        kept = {names["living"], names["on another machine"]}
         for name in names.values():
             (scratch / name / "deep").mkdir(parents=True)
             (scratch / name / "deep" / "half").write_text("hal")
         run([stage("first")], tmp_path)
-        assert [path.name for path in scratch.iterdir()] == [names["living"]]
-        assert (scratch / names["living"] / "deep" / "half").exists()
+        assert {path.name for path in scratch.iterdir()} == kept
+        assert all((scratch / name / "deep" / "half").exists() for name in kept)
     finally:
         living.kill()
         living.wait()
+
+
+def test_half_written_states_and_tokens_of_the_living_are_kept(tmp_path: Path) -> None:
+    dead, elsewhere = f"{host()}-{a_process_that_is_no_more()}-7", "0badcafe-1-7"
+    states, tokens = tmp_path / RESUME, tmp_path / TOKENS
+    states.mkdir()
+    for name in (mark(), elsewhere, dead, "17"):
+        (states / f"0123.safetensors.{name}.tmp").touch()
+        (tokens / f".building-{name}-a_b1").mkdir(parents=True)
+    run([stage("first")], tmp_path)
+    kept = (mark(), elsewhere)
+    assert {path.name for path in states.iterdir()} == {f"0123.safetensors.{name}.tmp" for name in kept}
+    assert {path.name for path in tokens.iterdir()} == {f".building-{name}-a_b1" for name in kept}
 
 
 def test_leftovers_of_a_killed_worker_are_swept_by_the_next_run(tmp_path: Path) -> None:

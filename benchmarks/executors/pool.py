@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 from benchmarks.progress import Message, Reporter
 
@@ -19,26 +19,66 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 _T = TypeVar("_T")
 
 
+def variables(threads: int) -> dict[str, str]:
+    """What the environment of a worker must hold before it loads a library that computes."""
+    return {
+        # Read by OpenMP and by the libraries of linear algebra when a worker starts, whatever the command was started
+        # with; spinning workers would slow each other down fifteenfold.
+        **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "false",
+        # cuBLAS is deterministic only with a workspace of fixed size.
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }
+
+
+class Workers(Protocol):
+    """Takes jobs and does them elsewhere: in processes of this machine (`Pool`) or of a cluster."""
+
+    def __enter__(self) -> Self:
+        """Begin to take jobs."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """End what is still at work."""
+        ...
+
+    @property
+    def free(self) -> bool:
+        """Can a job be taken?"""
+        ...
+
+    def submit(self, work: Callable[[_T], str | None], job: _T) -> Future[str | None]:
+        """Start a job.
+
+        Args:
+            work: a function of a module, which the worker imports; returns what went wrong, if anything did.
+            job: what it is given.
+        """
+        ...
+
+    def release(self, future: Future[str | None]) -> None:
+        """Take back the worker of a finished job."""
+        ...
+
+    def lost(self, error: BaseException) -> str | None:
+        """What to say of a job whose worker was lost, and how; None where the job itself raised the error."""
+        ...
+
+
 class _Worker(NamedTuple):
-    """A process, and the GPU that it sees alone."""
+    """A process, and the GPUs that it sees, which are its alone."""
 
     executor: ProcessPoolExecutor
     gpu: str | None
+    """As CUDA names them; commas between several."""
 
 
 class Pool:
     """Worker processes, each apart from the others, so that one that is killed takes nothing else with it."""
 
     def __init__(self, threads: int, gpus: Sequence[str | None], reporter: Reporter) -> None:
-        # Read by OpenMP and by the libraries of linear algebra when a worker starts, whatever the command was started
-        # with; spinning workers would slow each other down fifteenfold.
-        os.environ |= {
-            **dict.fromkeys(THREAD_VARIABLES, str(threads)),
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "TOKENIZERS_PARALLELISM": "false",
-            # cuBLAS is deterministic only with a workspace of fixed size.
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        }
+        os.environ |= variables(threads)
         self._context = get_context("spawn")
         self._messages: Queue[Message] = self._context.Queue()
         self._threads = threads
@@ -46,7 +86,7 @@ class Pool:
         self._busy: dict[Future[str | None], _Worker] = {}
         self._reporter = reporter
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         self._reporter.listen(self._messages)
         return self
 
@@ -81,6 +121,12 @@ class Pool:
         died = isinstance(future.exception(), BrokenProcessPool)
         self._idle.append(self._worker(worker.gpu) if died else worker)
 
+    def lost(self, error: BaseException) -> str | None:
+        """What to say of a job whose process was killed."""
+        if isinstance(error, BrokenProcessPool):
+            return "its process was killed (out of memory?); lower training.micro_batch_size or --jobs"
+        return None
+
     def _worker(self, gpu: str | None) -> _Worker:
         told = (self._messages, self._threads, gpu, os.getpid())
         return _Worker(ProcessPoolExecutor(1, mp_context=self._context, initializer=_start, initargs=told), gpu)
@@ -96,7 +142,15 @@ def _no_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_messages: Queue[Message] | None = None
+class Sink(Protocol):
+    """Takes messages to the command."""
+
+    def put(self, message: Message, /) -> None:
+        """Send one."""
+        ...
+
+
+_messages: Sink | None = None
 """To the command that started this process, in a worker."""
 
 
@@ -108,6 +162,14 @@ def say(folder: str, done: int, total: int, note: str) -> None:
 
 def _start(messages: Queue[Message], threads: int, gpu: str | None, parent: int) -> None:
     """Prepare a worker: it says how far it is, and ends when the command that started it is gone."""
+    end_with(parent)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when torch first looks for GPUs
+    prepare(messages, threads)
+
+
+def end_with(parent: int) -> None:
+    """End this process when the one that started it is gone."""
     import threading
     import time
 
@@ -116,12 +178,13 @@ def _start(messages: Queue[Message], threads: int, gpu: str | None, parent: int)
             time.sleep(0.5)
         os._exit(1)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command; it ends its workers
     threading.Thread(target=watch, daemon=True).start()
+
+
+def prepare(messages: Sink, threads: int) -> None:
+    """Make this process one that stages are done in: equal ones give equal bytes, and they say how far they are."""
     global _messages
     _messages = messages
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when torch first looks for GPUs
     import torch
     import transformers
 
