@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import json
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
-from scripts.audit import verdict
+# A script is no package, so it is found by its place.
+_SPEC = spec_from_file_location("audit", Path(__file__).parents[2] / "scripts" / "audit.py")
+assert _SPEC is not None
+assert _SPEC.loader is not None
+_AUDIT = module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_AUDIT)
+verdict = _AUDIT.verdict
 
 CLEAN = {"name": "a", "version": "1", "vulns": []}
 UNKNOWN = {"name": "b", "skip_reason": "Dependency not found on PyPI"}
