@@ -516,7 +516,7 @@ def gate(table: Path) -> Done:
     return done
 
 
-@pytest.mark.slow
+@pytest.mark.hours
 def test_cringe_with_its_sign_flipped_fails_five_of_five(tmp_path: Path) -> None:
     """A copy of the packages in which one sign is another: the contrast is rewarded, not punished."""
     packages = tmp_path / "packages"
@@ -529,6 +529,6 @@ def test_cringe_with_its_sign_flipped_fails_five_of_five(tmp_path: Path) -> None
     assert [gate(train(packages, tmp_path / "runs", seed)).code for seed in range(5, 10)] == [1] * 5
 
 
-@pytest.mark.slow
+@pytest.mark.hours
 def test_of_twenty_other_seeds_at_most_one_fails(tmp_path: Path) -> None:
     assert sum(gate(train(root(), tmp_path / "runs", seed)).code for seed in range(5, 25)) <= 1
