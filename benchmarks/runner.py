@@ -147,7 +147,7 @@ def execute(
             pool = workers()
         with Claims(results) as claims, pool:
             _drain(order, pool, claims, results, data, device, outcome, reporter, limit)
-        _sweep(results / SCRATCH)  # once more, for a command that this one waited for may have been killed
+        _sweep(results)  # once more, for a command that this one waited for may have been killed
     return outcome
 
 

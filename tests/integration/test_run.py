@@ -164,6 +164,7 @@ def test_it_ends_well_and_prints_the_table_it_writes(run: Run) -> None:
         "decode-micro.csv",
         "decode-micro.json",
         "manifest.json",
+        "DONE",
     }
 
 
@@ -418,6 +419,7 @@ def test_generated_data_are_said_aloud_everywhere(preset: Path, tmp_path: Path) 
         "decode-micro-synthetic.csv",
         "decode-micro-synthetic.json",
         "manifest.json",
+        "DONE",
     }
     title, _, rest = (spoken.table / "decode-micro-synthetic.md").read_text().partition("\n")
     assert "generated data" in title
