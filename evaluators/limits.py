@@ -104,12 +104,27 @@ def wilson(share: ArrayLike, n: ArrayLike, quantile: float = Z) -> tuple[Array, 
 
 def p_value(parts: Parts) -> Array:
     """Two-sided p of a mean of 0: the alpha at which mean ± half width, not cautious, touches 0; at least 1e-16."""
+    if not parts.mean.shape:
+        return np.asarray(_p_of_one(parts))
     low, high = np.full(parts.mean.shape, np.log(SMALLEST_P)), np.zeros(parts.mean.shape)
     for _ in range(50):
         middle = (low + high) / 2
         excludes = parts.mean**2 > squared_half_width(parts, np.exp(middle), cautious=False)
         low, high = np.where(excludes, low, middle), np.where(excludes, middle, high)
     return np.exp(high)
+
+
+def _p_of_one(parts: Parts) -> float:
+    """`p_value` of a single table, by Brent's method in a third of the steps."""
+    from scipy.optimize import brentq
+
+    def above(log_alpha: float) -> float:
+        return float(squared_half_width(parts, np.exp(log_alpha), cautious=False)) - square
+
+    square, least = float(parts.mean) ** 2, float(np.log(SMALLEST_P))
+    if above(0.0) >= 0:
+        return 1.0
+    return SMALLEST_P if above(least) <= 0 else float(np.exp(brentq(above, least, 0.0, xtol=1e-14, rtol=1e-14)))
 
 
 def _furthest(mean: Array, end: float, linear: Array, steep: Array, room: Array, power: float) -> Array:
