@@ -1,6 +1,7 @@
 """What every test may rely on: no hub, no ambient data, one quiet thread, draws that can be repeated."""
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 from hypothesis import settings
+
+# A job in a shell's background ignores Ctrl-C, and so does all that it starts; tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Under CI the same examples every time; elsewhere new ones, to find what nobody thought of. No deadlines: the first
 # call of a function may import torch.

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -198,8 +199,8 @@ def test_signals_end_a_command_with_a_sentence(
 
     def command() -> int:
         try:
-            os.kill(os.getpid(), number)
-            signal.pause()
+            signal.raise_signal(number)
+            time.sleep(10)
         except Exception:  # noqa: BLE001 - what swallows errors must not swallow this
             return 0
         finally:
