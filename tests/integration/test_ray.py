@@ -214,7 +214,7 @@ def test_a_node_that_is_killed_changes_nothing(
     assert "raylet" not in err
     assert outputs(results) == outputs(folder / "local")
     assert not any(damage(done.parent) for done in results.glob("*/DONE"))
-    assert set(at_work(results)) == set(lost), "half of a stage is left, and the next command sweeps it"
+    assert not at_work(results), "half of a stage was left, and swept at the end"
 
     again = start(folder, "cluster", "--executor", "ray", "--ray-address", address, "--force")
     eventually(lambda: set(at_work(results)) - set(lost))
