@@ -49,6 +49,11 @@ def real_data() -> Path:
     return folder
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A test's name holds no bytes: those of an archive hold the time, and the processes of one run must agree."""
+    return argname if isinstance(val, bytes) else None
+
+
 FAULTS: dict[str, Counter[str]] = {}
 """Faults by kind: how many were tried, survived and refused, told by ``tests/integration/faults`` (its conftest.py)."""
 
