@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.plan import Plan, Stage
     from benchmarks.progress import Reporter
     from benchmarks.runner import Outcome
-    from benchmarks.tasks.base import Source
+    from benchmarks.tasks.base import Source, Task
 
 
 class Place(NamedTuple):
@@ -50,6 +50,43 @@ def require_whole_shares(config: RunConfig, sources: Sequence[Source]) -> None:
             f"task '{config.task}' trains on {names}, which the batches cannot be shared among:\n{lines}\n"
             "  next step: set the batch sizes, or name the sources to train on, such as --set 'sources=[…]'"
         )
+
+
+class Found(NamedTuple):
+    """The data that a configuration is carried out on."""
+
+    task: Task
+    source: DataSource
+    sources: tuple[Source, ...]
+    hashes: Mapping[str, str] | None
+    """SHA-256 by file; None where the data are generated."""
+
+
+def find_data(config: RunConfig, data: str | None) -> Found:
+    """Find the data of a configuration, and say what of them it leaves out.
+
+    Args:
+        config: whose task, sources and batches they must go together with.
+        data: where they are said to be.
+
+    Raises:
+        UserError: they are missing or wrong, or batches cannot be shared among them.
+    """
+    from benchmarks.config import with_lm_data
+    from benchmarks.datafolder import check, choose_sources, fingerprint, left_out, resolve
+    from benchmarks.tasks import registry as tasks
+
+    task = tasks.load(config.task)
+    source = resolve(data, os.environ, task=task)
+    sources = with_lm_data(choose_sources(task, source.folder, config.sources), config.lm_data)
+    hashes = None
+    if source.folder is not None:
+        check(task, source.folder, sources)
+        hashes = fingerprint(task, source.folder, sources)
+        for sentence in left_out(task, source.folder, sources):
+            print(f"note: {config.task}: {sentence}", file=sys.stderr)
+    require_whole_shares(config, sources)
+    return Found(task, source, tuple(sources), hashes)
 
 
 def device_kind(asked: str, cluster: Cluster | None = None) -> str:
@@ -142,11 +179,12 @@ def try_missing(stages: Sequence[Stage], config: RunConfig, place: Place) -> Out
 
     options = place.options
     gpus = gpu_names() if place.device == "cuda" and place.cluster is None else []
-    processes = max((stage.processes for stage in missing(stages, place)), default=1)
+    todo = missing(stages, place)
+    processes = max((stage.processes for stage in todo), default=1)
     if place.device == "cuda" and place.cluster is None and (problem := too_few(gpus, processes)):
         raise UsageError(problem)
     devices = len(gpus) if place.device == "cuda" else (os.cpu_count() or 1) // config.threads
-    reporter = Reporter(len(missing(stages, place)), sys.stderr)
+    reporter = Reporter(len(todo), sys.stderr)
     outcome = execute(
         stages,
         place.out,

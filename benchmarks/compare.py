@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.compare_checks import Compared, compare_tables
-from benchmarks.compare_replies import changed_most, printable
+from benchmarks.compare_replies import changed_most
 from benchmarks.compare_text import failure, paragraphs, to_json
 from benchmarks.ending import exit_code
-from benchmarks.errors import DataError, UsageError, UserError
+from benchmarks.errors import DataError, UsageError, printable
 from benchmarks.gate import LEAST_SEEDS, judge
 from benchmarks.reference import load, match
 from benchmarks.reference_writer import record
@@ -64,9 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _carry_out(options: argparse.Namespace) -> int:
     try:
         return _compare(options) if options.record is None else _record(options)
-    except UserError as error:
-        _tell(f"error: {error}")
-        return error.exit_code
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -88,7 +85,7 @@ def _warn(sentence: str) -> None:
 
 def _tell(text: str) -> None:
     """Say something that may hold a path from the command line."""
-    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks import measures
+from benchmarks import errors, measures
 from benchmarks.compare_checks import of_gold
 from benchmarks.errors import clip
 from benchmarks.table_text import escape, number
@@ -136,5 +136,5 @@ def _predictions(path: Path) -> Iterator[tuple[tuple[str, str, str], tuple[str, 
 
 
 def printable(text: str) -> str:
-    """A text that cannot move the cursor, hide or turn around what follows: all that does not print is escaped."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+    """A text of one line that cannot move the cursor, hide or turn around what follows."""
+    return errors.printable(text).replace("\n", r"\n")

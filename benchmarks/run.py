@@ -19,10 +19,10 @@ from benchmarks.carry_out import (
     announce,
     device_kind,
     do_missing,
+    find_data,
     missing,
     needed,
     require_readable,
-    require_whole_shares,
     stopped,
     try_missing,
     writing_to,
@@ -103,21 +103,9 @@ def _run_task(
     cluster: Cluster | None,
 ) -> int:
     """Do what was asked with one task; returns the exit code."""
-    from benchmarks.config import with_lm_data
-    from benchmarks.datafolder import check, choose_sources, fingerprint, left_out, resolve
     from benchmarks.plan import make_plan
-    from benchmarks.tasks import registry as tasks
 
-    task = tasks.load(config.task)
-    source = resolve(data, os.environ, task=task)
-    sources = with_lm_data(choose_sources(task, source.folder, config.sources), config.lm_data)
-    hashes = None
-    if source.folder is not None:
-        check(task, source.folder, sources)
-        hashes = fingerprint(task, source.folder, sources)
-        for sentence in left_out(task, source.folder, sources):
-            print(f"note: {config.task}: {sentence}", file=sys.stderr)
-    require_whole_shares(config, sources)
+    _, source, sources, hashes = find_data(config, data)
     make = partial(make_plan, sources=sources, fingerprint=hashes, device=device, generated=source.synthetic)
     place = Place(source, Path(options.out), device, options, limit, cluster)
     if options.check:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -163,9 +162,7 @@ def _row_name(asked: str | None, usual: str | None) -> str | None:
 
 def _setting(options: argparse.Namespace) -> _Setting:
     """Configuration and data, found as `benchmarks.run` finds them."""
-    from benchmarks.config import find, resolve, with_lm_data
-    from benchmarks.datafolder import check, choose_sources, fingerprint, left_out
-    from benchmarks.datafolder import resolve as find_data
+    from benchmarks.config import find, resolve
     from benchmarks.tasks import registry as tasks
 
     word, _, folder = options.task.partition(":")
@@ -186,16 +183,7 @@ def _setting(options: argparse.Namespace) -> _Setting:
         shared_judge=options.judge == "shared",
         overrides=options.set,
     )
-    task = tasks.load(config.task)
-    source = find_data(folder or options.data, os.environ, task=task)
-    sources = with_lm_data(choose_sources(task, source.folder, config.sources), config.lm_data)
-    hashes = None
-    if source.folder is not None:
-        check(task, source.folder, sources)
-        hashes = fingerprint(task, source.folder, sources)
-        for sentence in left_out(task, source.folder, sources):
-            print(f"note: {config.task}: {sentence}", file=sys.stderr)
-    carry_out.require_whole_shares(config, sources)
+    task, source, sources, hashes = carry_out.find_data(config, folder or options.data)
     place = carry_out.Place(source, Path(options.out), carry_out.device_kind(options.device), options)
     return _Setting(config, task, sources, hashes, place)
 

@@ -169,8 +169,8 @@ def import_ray() -> Any:  # noqa: ANN401 - a module
     """Ray, kept from calling home, from writing into our output, and from trying for ever."""
     for name, value in {
         "RAY_USAGE_STATS_ENABLED": "0",
-        # What its processes have to say would go to standard output, between the lines of the table. Ray's own logs,
-        # below /tmp/ray on each machine, hold it.
+        # What its processes have to say would go to standard output, between the lines of the table. Ray's own logs
+        # on each machine hold it.
         "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         # Ray's default is without end.

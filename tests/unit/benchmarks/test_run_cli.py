@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 import benchmarks
-from benchmarks import run
+from benchmarks import carry_out, run
 from benchmarks.carry_out import require_whole_shares
 from benchmarks.config import RunConfig
 from benchmarks.datafolder import GENERATED
@@ -541,7 +541,7 @@ def test_sources_that_do_not_fit_the_batches_end_with_2_and_do_not_stop_the_othe
         if config.task == "decode":
             raise UsageError("no whole shares")
 
-    monkeypatch.setattr(run, "require_whole_shares", refuse)
+    monkeypatch.setattr(carry_out, "require_whole_shares", refuse)
     answer = command("--task", "decode", "convai2", "--methods", "transformer", "--data", data, "--dry-run")
     assert answer.code == 2
     assert answer.err.startswith("error: decode: no whole shares\n")
