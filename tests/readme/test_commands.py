@@ -40,6 +40,8 @@ FILLED_IN = {
     "--data DIR": "--data data",
     "decode-cringe_single-s0-train-KEY": "decode-cringe_single-s0-train-*",
     "OLD NEW": "results/reference/tiny results/runs",
+    # The table that was written last.
+    "decode-tiny-synthetic-KEY": "$(basename $(ls -td results/runs/tables/*/ | head -n 1))",
     "train.py": "program.py",
 }
 """What a reader fills in."""

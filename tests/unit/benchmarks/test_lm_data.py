@@ -7,9 +7,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -247,8 +247,11 @@ def test_no_hub_in_reach(name: str) -> None:
         read(name)
 
 
-@pytest.mark.skipif(find_spec("parlai") is not None, reason="ParlAI is installed")
-def test_without_parlai_it_is_said_how_to_install_it() -> None:
+def test_without_parlai_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(package: str) -> NoReturn:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("benchmarks.lm_data.version", absent)
     for use in (fingerprint, read):
         with pytest.raises(UsageError, match=r"needs the package 'parlai'(?s:.*)pip install --no-deps parlai==1.7.2"):
             use("parlai:blended_skill_talk")

@@ -405,6 +405,7 @@ def test_names_are_safe_and_unique():
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_ten_methods_three_seeds_four_tasks_take_less_than_ten_seconds(tmp_path):
     """Of one processor's time, so that what else the machine does has little say."""
     for task in ("decode", "wikitoxic", "fits", "jsonl"):

@@ -315,6 +315,7 @@ def test_memory_and_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_memory_and_time_of_all(tmp_path: Path) -> None:
     """160,000 comments of 80 words: under 1 GB and 60 seconds."""
     found = finish(start(tmp_path, 160_000))
