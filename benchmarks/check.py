@@ -12,6 +12,7 @@ from benchmarks.config import RunConfig
 from benchmarks.datafolder import DataSource
 from benchmarks.model_files import Found, look
 from benchmarks.plan import Plan
+from benchmarks.runner import REPAIR, damaged
 from benchmarks.tasks import registry as tasks
 from benchmarks.tasks.base import LM_DATA
 from cringe.specs import PretrainedBackbone, PretrainedClassifier, ScratchBackbone
@@ -25,8 +26,12 @@ _ROLES = ("backbone", "reference", "guide", "judge", "second_judge")
 """Settings that may name a pretrained model."""
 
 
-def report(plan: Plan, source: DataSource, out: Path, device: str, *, elsewhere: bool = False) -> tuple[list[str], int]:
-    """Lines for people, and the exit code: 0, 2 where disk or memory will not do, or 3 where a model is missing.
+def report(
+    plan: Plan, source: DataSource, out: Path, device: str, *, elsewhere: bool = False, again: bool = False
+) -> tuple[list[str], int]:
+    """Lines for people, and the exit code.
+
+    It is 0, 1 where finished results are damaged, 2 where disk or memory will not do, or 3 where a model is missing.
 
     Args:
         plan: what would be done.
@@ -34,16 +39,16 @@ def report(plan: Plan, source: DataSource, out: Path, device: str, *, elsewhere:
         out: folder of the results.
         device: kind of device.
         elsewhere: on the machines of a cluster? Then this one's GPUs do not matter.
+        again: is what is damaged done again?
 
     Raises:
         DataError: the data cannot be read.
     """
     config = plan.config
     seeds = ", ".join(map(str, config.seeds))
-    lines = [
-        f"configuration: ok; preset {config.preset}, methods {', '.join(config.methods)}, seeds {seeds}",
-        f"stages: {len(plan.stages)}, done {sum((out / stage.folder).exists() for stage in plan.stages)}",
-    ]
+    lines = [f"configuration: ok; preset {config.preset}, methods {', '.join(config.methods)}, seeds {seeds}"]
+    stages, stages_code = _stages(plan, out, again)
+    lines += stages
     lines += _data(plan, source)
     found = dict(_pretrained(config))
     if found:
@@ -52,9 +57,22 @@ def report(plan: Plan, source: DataSource, out: Path, device: str, *, elsewhere:
     disk, disk_code = _disk(plan, found, out)
     memory, memory_code = _memory(config, found, device)
     together, together_code = ([], 0) if elsewhere else _processes(plan, device)
-    code = max(disk_code, memory_code, together_code, *(0 if model.usable else 3 for model in found.values()), 0)
+    models_code = max((0 if model.usable else 3 for model in found.values()), default=0)
+    code = max(stages_code, disk_code, memory_code, together_code, models_code)
     device_line = f"device: {device}, {os.cpu_count()} cores, {config.threads} thread(s) a stage"
     return [*lines, disk, memory, device_line, *together], code
+
+
+def _stages(plan: Plan, out: Path, again: bool) -> tuple[list[str], int]:
+    """How many there are, how many are done, and which of these are damaged."""
+    there = [folder for stage in plan.stages if (folder := out / stage.folder).exists()]
+    broken = damaged(there)
+    line = f"stages: {len(plan.stages)}, done {len(there) - len(broken)}"
+    if not broken:
+        return [line], 0
+    names = [f"  {name}: {', '.join(files)}" for name, files in broken.items()]
+    step = [] if again else [f"  {REPAIR}"]
+    return [f"{line}, damaged {len(broken)}", *names, *step], 0 if again else 1
 
 
 def _processes(plan: Plan, device: str) -> tuple[list[str], int]:

@@ -132,7 +132,7 @@ def _load_old(options: argparse.Namespace) -> list[Built]:
         raise DataError(
             "must be whole for the gate:\n  " + "\n  ".join(said),
             path=options.old,
-            hint="restore it, or record it again",
+            hint="restore it, record it again, or repeat its run with --repair",
         )
     return tables
 

@@ -96,7 +96,8 @@ def publish(runs: Path, out: Path, warn: Callable[[str], None]) -> list[Path]:
     tables = by_key(rebuild(runs, said.append), str(runs), warn)
     said += [f"{key}: {gap}" for key, built in tables.items() for gap in gaps(built)]
     if said:
-        raise UserError("what is published must be whole:\n  " + "\n  ".join(said) + "\n  next step: finish the run")
+        step = "next step: finish the run, with --repair where it is damaged"
+        raise UserError("what is published must be whole:\n  " + "\n  ".join([*said, step]))
     refuse_runs(out, "--out")
     return [_write_table(built, safe_name(str(key)), out) for key, built in sorted(tables.items())]
 

@@ -72,7 +72,7 @@ def _list() -> int:
 
 def _run(options: argparse.Namespace, limit: TimeLimit) -> int:
     configs = _configs(options)
-    with _cluster(options, max(config.threads for config, _ in configs)) as cluster:
+    with _cluster(options, [config for config, _ in configs]) as cluster:
         device = device_kind(options.device, cluster)
         codes = [0]
         for config, data in configs:
@@ -84,14 +84,16 @@ def _run(options: argparse.Namespace, limit: TimeLimit) -> int:
     return max(codes)
 
 
-def _cluster(options: argparse.Namespace, threads: int) -> AbstractContextManager[Cluster | None]:
+def _cluster(options: argparse.Namespace, configs: Sequence[RunConfig]) -> AbstractContextManager[Cluster | None]:
     """The cluster that stages are done on; it is joined, or started, when it is first needed."""
     if options.executor == "local":
         return nullcontext()
     from benchmarks.executors.ray_cluster import Cluster
 
-    cpus = max(os.cpu_count() or 1, threads * (options.jobs or 1))
-    return Cluster(options.ray_address, threads=threads, cpus=cpus)
+    # As among processes of this machine, a stage finds room that has more threads than there are cores.
+    stage = max(config.threads * config.processes for config in configs)
+    cpus = max(os.cpu_count() or 1, stage * (options.jobs or 1))
+    return Cluster(options.ray_address, threads=max(config.threads for config in configs), cpus=cpus)
 
 
 def _run_task(
@@ -254,13 +256,20 @@ def _trials(config: RunConfig, make: Callable[..., Plan]) -> list[Trial]:
 
 
 def _show(config: RunConfig, make: Callable[..., Plan], place: Place) -> None:
-    """Name every stage, and whether it is done."""
+    """Name every stage, and whether it is done, to do, or damaged."""
+    from benchmarks.runner import REPAIR, damaged
+
     plan = _with_trials(config, make)
     announce(plan, place.source)
     if config.sweeps:
         print("first the trials of the sweeps; then the table, shown here as if they had chosen what is set now")
+    todo = {stage.folder for stage in missing(plan.stages, place)}
+    broken = damaged(place.out / stage.folder for stage in plan.stages if stage.folder not in todo)
     for stage in plan.stages:
-        print(f"{'done' if (place.out / stage.folder).exists() else 'to do':6} {stage.folder}")
+        state = "to do" if stage.folder in todo else "damaged" if stage.folder in broken else "done"
+        print(f"{state:6} {stage.folder}")
+    if broken:
+        print(f"what is damaged is refused; {REPAIR}")
 
 
 def _with_trials(config: RunConfig, make: Callable[..., Plan]) -> Plan:
@@ -278,7 +287,9 @@ def _check(config: RunConfig, make: Callable[..., Plan], place: Place) -> int:
 
     plan = _with_trials(config, make)
     announce(plan, place.source)
-    lines, code = report(plan, place.source, place.out, place.device, elsewhere=place.cluster is not None)
+    elsewhere = place.cluster is not None and not place.cluster.is_local
+    again = place.options.repair or place.options.force
+    lines, code = report(plan, place.source, place.out, place.device, elsewhere=elsewhere, again=again)
     print("\n".join(lines))
     if place.cluster is not None:
         print(place.cluster.describe(needed(config, place.device)))

@@ -15,7 +15,8 @@ examples:
   python -m benchmarks.run --task decode --methods all --set training.updates=100 cringe_single.alpha=2
       other settings
 
-exit codes: 0 done, 1 a run failed or --time-limit left something to do, 2 wrong usage, 3 data missing or wrong
+exit codes: 0 done, 1 a run failed or --time-limit left something to do, 2 wrong usage, 3 data missing or wrong;
+130 interrupted, 143 terminated: the same command goes on
 """
 
 
@@ -45,7 +46,10 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--seeds", nargs="+", action="extend", metavar="N", help="seeds, instead of the preset's")
     how = parser.add_argument_group("how")
     how.add_argument(
-        "--preset", default="tiny", metavar="NAME", help="tiny (default), cpu, small, paper, or a YAML file"
+        "--preset",
+        default="tiny",
+        metavar="NAME",
+        help="tiny (default), cpu, small, small_pretrained, paper, or a YAML file",
     )
     how.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="settings over the preset's"
@@ -102,6 +106,6 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--repair", action="store_true", help="do again what is damaged: deleted, cut off or changed")
     instead = parser.add_argument_group("instead of running")
     instead.add_argument("--list", action="store_true", help="show tasks, methods, evaluators and presets")
-    instead.add_argument("--dry-run", action="store_true", help="show what would be done")
+    instead.add_argument("--dry-run", action="store_true", help="show what is done, to do or damaged")
     instead.add_argument("--check", action="store_true", help="check configuration, data, disk and device")
     return parser

@@ -34,6 +34,8 @@ RESUME = ".resume"
 """Folder of the states of unfinished trainings."""
 TOKENS = ".tokens"
 """Folder of tokenised data."""
+REPAIR = "next step: the same command with --repair does these again"
+"""What to say of damaged directories."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,15 +174,20 @@ def longest_first(stages: Sequence[Stage]) -> list[Stage]:
     return sorted(stages, key=lambda stage: -behind[stage.key])
 
 
+def damaged(folders: Iterable[Path]) -> dict[str, list[str]]:
+    """What is wrong with each of some finished directories, by its name; those that are not there are left out."""
+    return {folder.name: names for folder in folders if folder.exists() and (names := damage(folder))}
+
+
 def _damaged(folders: Iterable[Path], repair: bool) -> set[str]:
     """Names of damaged directories, which are refused unless they are to be repaired."""
-    broken = {folder.name: names for folder in folders if (names := damage(folder))}
+    broken = damaged(folders)
     if broken and not repair:
         lines = [f"  {name}: {', '.join(names)}" for name, names in broken.items()]
         raise UserError(
             "finished results are damaged (files missing or not what they were when written):\n"
             + "\n".join(lines)
-            + "\n  next step: the same command with --repair does these again"
+            + f"\n  {REPAIR}"
         )
     return set(broken)
 

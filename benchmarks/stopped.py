@@ -60,7 +60,7 @@ def _batch(kind: str, settings: Mapping[str, Any], processes: int) -> str:
         what = f"with {size} examples at once in training"
         if size < training["batch_size"]:
             what += f" (of {training['batch_size']} a step)"
-        same = "; the mathematics stay the same"
+        same = "; the mathematics stay the same, and what was trained with another is trained again"
         return _lower(what, f"{_TRAINING[kind]}.micro_batch_size", size, same)
     if kind in ("generate", "iterate"):
         decoding = settings["decoding"]

@@ -147,7 +147,8 @@ class Cluster:
         if not room:
             raise UsageError(
                 f"no machine of the Ray cluster has {need} for a stage; it has {self._said()}\n"
-                "  next step: set fewer threads, take --device cpu, or start Ray with more (--num-cpus, --num-gpus)"
+                "  next step: set fewer threads or processes, take --device cpu, or start Ray with more (--num-cpus, "
+                "--num-gpus)"
             )
         return room
 
@@ -212,8 +213,8 @@ def _joined(address: str | None, *, cpus: int, threads: int) -> Iterator[None]:
             raise UsageError(f"no Ray could be started here: {said}\n  next step: leave out --executor") from error
         raise UsageError(
             f"the Ray cluster at {address} cannot be joined: {said}\n"
-            "  next step: run the command on a machine of the cluster; where it asks for a token, with "
-            "RAY_AUTH_MODE=token and the cluster's token in ~/.ray/auth_token"
+            "  next step: look with `ray status` whether it still runs, and run the command on one of its machines; "
+            "where it asks for a token, with RAY_AUTH_MODE=token and the cluster's token in ~/.ray/auth_token"
         ) from error
     # Ray puts a handler of its own, which leaves no time to end what is at work.
     signal.signal(signal.SIGTERM, before if callable(before) else _terminated)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -71,6 +73,27 @@ def test_processes_need_a_gpu_each(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert lines[-1] == (said or check.too_few(["0"], 2))
         assert "in each of" not in line(lines, "memory")
     assert not any(entry.startswith("processes") for entry in checked(planned(), tmp_path / "runs", "cuda")[0])
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    """A finished run that the command would refuse is not "done"."""
+    plan, out = planned(), tmp_path / "runs"
+    first, second = (out / stage.folder for stage in plan.stages[:2])
+    for folder in (first, second):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("what was written")
+        digest = hashlib.sha256(b"what was written").hexdigest()
+        (folder / "DONE").write_text(json.dumps({"file": digest}))
+    count = len(plan.stages)
+    lines, code = checked(plan, out)
+    assert (line(lines, "stages"), code) == (f"stages: {count}, done 2", 0)
+    (first / "file").write_text("something else")
+    lines, code = checked(plan, out)
+    assert (line(lines, "stages"), code) == (f"stages: {count}, done 1, damaged 1", 1)
+    assert f"  {first.name}: file" in lines
+    assert "  next step: the same command with --repair does these again" in lines
+    again, code = check.report(plan, DataSource(folder=None, origin="generated"), out, "cpu", again=True)
+    assert (line(again, "stages"), code) == (f"stages: {count}, done 1, damaged 1", 0)
 
 
 def test_models_that_are_there_are_counted_and_weighed(model: Path, tmp_path: Path) -> None:

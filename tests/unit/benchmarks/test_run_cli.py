@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -424,7 +425,10 @@ def test_a_dry_run_shows_what_would_be_done_and_does_nothing(command: Command) -
 
 def test_a_dry_run_tells_what_is_done(command: Command) -> None:
     first = command(*dry("--out", "out")).out.splitlines()[-1].split()[-1]
-    (Path("out") / first).mkdir(parents=True)
+    folder = Path("out") / first
+    folder.mkdir(parents=True)
+    (folder / "scores.csv").touch()
+    (folder / "DONE").write_text(json.dumps({"scores.csv": hashlib.sha256().hexdigest()}))
     assert command(*dry("--out", "out")).out.splitlines()[-1] == f"done   {first}"
 
 

@@ -40,7 +40,8 @@ def test_no_memory_in_training(line: str) -> None:
     said = explained(TRACE.format(line), "train", {"training": TRAINING}, RESULTS)
     assert said == (
         "out of memory with 32 examples at once in training; lower it, such as --set training.micro_batch_size=16; "
-        "the mathematics stay the same, or work at less side by side with --jobs 1"
+        "the mathematics stay the same, and what was trained with another is trained again, or work at less side by "
+        "side with --jobs 1"
     )
     assert not is_full(TRACE.format(line))
 

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,8 +17,9 @@ import pytest
 
 from benchmarks import run
 from benchmarks.carry_out import device_kind
+from benchmarks.config import resolve
 from benchmarks.errors import UsageError
-from benchmarks.executors import ray_address, ray_worker
+from benchmarks.executors import ray_address, ray_cluster, ray_worker
 from benchmarks.executors.ray_address import require_reachable
 from benchmarks.executors.ray_cluster import RETRIES, Cluster, Need
 from benchmarks.executors.ray_pool import RayPool, _by_value
@@ -78,6 +80,35 @@ def test_a_dry_run_starts_nothing(call: Call, tmp_path: Path) -> None:
     assert code == 0
     assert "ray: ok; one of this machine alone is started when the run begins" in out
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_stage_of_many_processes_finds_room_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does among processes of this machine, however few cores that has."""
+    pytest.importorskip("ray")
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    made: list[int] = []
+    monkeypatch.setattr(ray_cluster, "Cluster", lambda address, *, threads, cpus: made.append(cpus))
+    configs = [
+        resolve(task="decode", method_names=["transformer"], preset="tiny", overrides=overrides)
+        for overrides in (("threads=2",), ("threads=2", "processes=3"))
+    ]
+    for jobs in (None, 4):
+        run._cluster(Namespace(executor="ray", ray_address=None, jobs=jobs), configs)
+    run._cluster(Namespace(executor="ray", ray_address=None, jobs=None), configs[:1])
+    assert made == [6, 24, 2]
+
+
+def test_what_is_damaged_is_not_said_to_be_done(call: Call, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    _, out, _ = call("--dry-run", "--device", "cpu")
+    name = out.splitlines()[-1].split()[-1]
+    (tmp_path / "runs" / name).mkdir(parents=True)
+    code, out, _ = call("--dry-run", "--device", "cpu")
+    assert code == 0
+    assert f"damaged {name}" in out
+    assert "next step: the same command with --repair does these again" in out
+    assert f"to do  {name}" in call("--dry-run", "--device", "cpu", "--repair")[1]
+    assert f"to do  {name}" in call("--dry-run", "--device", "cpu", "--force")[1]
 
 
 @pytest.mark.parametrize("more", [("--check", "--device", "cpu"), ("--dry-run", "--device", "auto"), ()])
