@@ -31,7 +31,8 @@ examples:
   python -m benchmarks.compare results/runs --record results/reference/tiny
       make these runs the reference
 
-exit codes: 0 done, 1 the gate failed, 2 wrong usage or not comparable, 3 results missing or damaged
+exit codes: 0 done, 1 the gate failed, as where NEW is not whole, 2 wrong usage or not comparable,
+3 results missing or damaged
 """
 
 

@@ -129,7 +129,8 @@ def export_model(model: Model, folder: Path) -> Exported:
     files = model_files(model.run)
     if broken := damage(model.run):
         raise UserError(
-            f"{model.run} is damaged ({', '.join(broken)} missing or not what it was)\n  next step: train it again"
+            f"{model.run} is damaged ({', '.join(broken)} missing or not what it was)\n"
+            "  next step: the run's command with --repair trains it again"
         )
     if folder.exists() and not (folder / MARK).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} holds something else than an exported model\n  next step: name a new folder")

@@ -44,7 +44,8 @@ def record(runs: Path, out: Path, warn: Callable[[str], None]) -> list[Path]:
     said: list[str] = []
     tables = load(runs, said.append)
     if said:
-        raise UserError("a reference must be whole:\n  " + "\n  ".join(said) + "\n  next step: finish the run")
+        step = "next step: finish the run, with --repair where it is damaged"
+        raise UserError("a reference must be whole:\n  " + "\n  ".join([*said, step]))
     refuse_runs(out, "--record")
     written = []
     for key, built in sorted(by_key(tables, str(runs), warn).items()):

@@ -194,7 +194,8 @@ def trained_model(folder: Path, *, name: str | None, config: RunConfig) -> Given
     """
     if (folder / "DONE").exists() and (broken := damage(folder)):
         raise UserError(
-            f"{folder} is damaged ({', '.join(broken)} missing or not what it was)\n  next step: train it again"
+            f"{folder} is damaged ({', '.join(broken)} missing or not what it was)\n"
+            "  next step: the run's command with --repair trains it again"
         )
     spec = _spec(folder)
     stored = spec.get("settings", {})
