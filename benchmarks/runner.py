@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from benchmarks.claims import POLL_SECONDS, Claims
@@ -84,12 +84,16 @@ class Outcome:
 
 
 def damage(folder: Path) -> list[str]:
-    """What is wrong with a finished directory: names of files that are missing, changed or unreadable."""
+    """What is wrong with a finished directory: names of files that are missing, changed or unreadable.
+
+    A `DONE` that names anything but files of the directory is wrong itself.
+    """
+    done = folder / "DONE"
     try:
-        hashes = json.loads((folder / "DONE").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        hashes = json.loads(done.read_text(encoding="utf-8")) if done.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return ["DONE"]
-    if not isinstance(hashes, dict) or not hashes:
+    if not isinstance(hashes, dict) or not hashes or not all(map(_is_inside, hashes)):
         return ["DONE"]
     return [name for name, digest in hashes.items() if not _intact(folder / name, digest)]
 
@@ -362,9 +366,16 @@ def _publish(scratch: Path, target: Path) -> None:
     shutil.rmtree(scratch.with_suffix(".old"), ignore_errors=True)
 
 
+def _is_inside(name: str) -> bool:
+    """Does a name that was read lead to something below the folder that it stands for, as paths go?"""
+    path = PurePosixPath(name)
+    return name.isprintable() and not path.is_absolute() and ".." not in path.parts and path.name != ""
+
+
 def _intact(path: Path, digest: str) -> bool:
+    """Has a file this hash? What is no file has none: some that are not cannot be read to an end."""
     try:
-        return _digest(path) == digest
+        return path.is_file() and _digest(path) == digest
     except (OSError, ValueError):
         return False
 

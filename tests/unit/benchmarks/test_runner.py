@@ -502,6 +502,11 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def link(path: Path, target: str) -> None:
+    path.unlink()
+    path.symlink_to(target)
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "flipped": (lambda folder: flip(folder / "deep" / "more.txt"), "deep/more.txt"),
     "longer": (lambda folder: (folder / "out.txt").write_text("text and more"), "out.txt"),
@@ -511,6 +516,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "bad DONE": (lambda folder: (folder / "DONE").write_text("[1, 2"), "DONE"),
     "list DONE": (lambda folder: (folder / "DONE").write_text("[]"), "DONE"),
     "empty DONE": (lambda folder: (folder / "DONE").write_text("{}"), "DONE"),
+    "nested DONE": (lambda folder: (folder / "DONE").write_text("[" * 200_000), "DONE"),
+    "DONE of others": (lambda folder: (folder / "DONE").write_text('{"../x": "0"}'), "DONE"),
+    "DONE of a device": (lambda folder: (folder / "DONE").write_text('{"/dev/zero": "0"}'), "DONE"),
+    "DONE is a device": (lambda folder: link(folder / "DONE", "/dev/zero"), "DONE"),
+    "a device": (lambda folder: link(folder / "out.txt", "/dev/zero"), "out.txt"),
+    "a pipe": (lambda folder: ((folder / "out.txt").unlink(), os.mkfifo(folder / "out.txt")), "out.txt"),
 }
 
 
