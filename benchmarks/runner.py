@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 import traceback
@@ -354,7 +355,7 @@ def _publish(scratch: Path, target: Path) -> None:
     files = sorted(path for path in scratch.rglob("*") if path.is_file())
     hashes = {path.relative_to(scratch).as_posix(): _digest(path) for path in files}
     (scratch / "DONE").write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")
-    if target.exists():
+    if os.path.lexists(target):  # a link that leads nowhere, too
         target.rename(scratch.with_suffix(".old"))
     try:
         scratch.rename(target)
@@ -363,7 +364,16 @@ def _publish(scratch: Path, target: Path) -> None:
         if damage(target):
             raise
         shutil.rmtree(scratch, ignore_errors=True)
-    shutil.rmtree(scratch.with_suffix(".old"), ignore_errors=True)
+    _remove(scratch.with_suffix(".old"))
+
+
+def _remove(path: Path) -> None:
+    """Delete a directory, or what has taken its place, such as a link to where it was moved; that stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):  # where nothing can be deleted, nothing may have to be written either
+            path.unlink()
 
 
 def _is_inside(name: str) -> bool:
@@ -397,7 +407,7 @@ def _sweep(results: Path) -> None:
     """Remove what processes that are no more left half written; see `cringe.processes.left_behind`."""
     for path in (results / SCRATCH).glob("*"):
         if left_behind(path, path.suffix.removeprefix(".")):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
     for path in (results / TOKENS).glob(".building-*"):
         if left_behind(path, path.name.removeprefix(".building-").rpartition("-")[0]):
             shutil.rmtree(path, ignore_errors=True)

@@ -559,6 +559,21 @@ def test_force_does_again_what_is_damaged(tmp_path: Path) -> None:
     assert run(stages, tmp_path) == Outcome(skipped=["first", "second"])
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_directory_that_was_moved_to_another_disk_is_left_alone(there: bool, tmp_path: Path) -> None:
+    """A link in its place is read; what replaces it is a directory, and nothing is deleted behind the link."""
+    results, elsewhere = tmp_path / "results", tmp_path / "elsewhere"
+    run([first := stage("first")], results)
+    (results / first.folder).rename(elsewhere)
+    (results / first.folder).symlink_to(elsewhere)
+    assert run([first], results).skipped == ["first"]
+    flip(elsewhere / "out.txt") if there else shutil.rmtree(elsewhere)
+    assert run([first], results, force=there).done == ["first"]
+    assert not (results / first.folder).is_symlink()
+    assert elsewhere.exists() == there
+    assert not list((results / SCRATCH).iterdir())
+
+
 def test_damage_of_what_the_plan_does_not_hold_is_no_matter(tmp_path: Path) -> None:
     run([first := stage("first")], tmp_path)
     (tmp_path / first.folder / "out.txt").unlink()
