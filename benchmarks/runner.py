@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.claims import POLL_SECONDS, Claims
 from benchmarks.errors import UserError
-from benchmarks.executors.pool import Pool, Workers, say
+from benchmarks.executors.pool import Pool, Workers, forget_launchers, say
 from benchmarks.plan import Stage
 from benchmarks.progress import Reporter
 from benchmarks.stopped import explained, is_full
@@ -306,6 +306,7 @@ def _work(job: Job) -> str | None:
     from benchmarks.executors import ranks
     from benchmarks.stages.context import write_json
 
+    forget_launchers()
     results = Path(job.results)
     scratch = results / SCRATCH / f"{job.folder}.{mark()}"
     try:

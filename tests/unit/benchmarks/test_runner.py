@@ -59,6 +59,7 @@ def run(settings, context):
         counts = {os.environ[f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS")}
         (context.out / "threads.txt").write_text(" ".join(sorted(counts)))
         (context.out / "gpu.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+        (context.out / "variables.txt").write_text(" ".join(os.environ))
     if settings.get("do") == "fail":
         raise ValueError("this stage\\nfails: no good")
     if settings.get("do") == "die":
@@ -247,6 +248,20 @@ def test_stages_run_side_by_side_with_the_threads_of_the_plan(tmp_path: Path, mo
     folders = [tmp_path / "results" / item.folder for item in stages]
     assert len({(folder / "pid.txt").read_text() for folder in folders}) == 2
     assert {(folder / "threads.txt").read_text() for folder in folders} == {"3"}
+
+
+def test_a_stage_is_nobodys_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a command inside a job of MPI, torchrun or Kubernetes would wait for others, for ever."""
+    variables = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"}
+    variables |= {"PET_NNODES", "TORCHELASTIC_RUN_ID", "ACCELERATE_USE_FSDP", "LOCAL_WORLD_SIZE"}
+    for name in variables:
+        monkeypatch.setenv(name, "4")
+    monkeypatch.setenv("RANKING", "4")
+    one = stage("one", pid=True)
+    assert run([one], tmp_path).done == ["one"]
+    left = set((tmp_path / one.folder / "variables.txt").read_text().split())
+    assert not left & variables
+    assert "RANKING" in left
 
 
 def test_every_worker_sees_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
