@@ -5,7 +5,6 @@ Reads stored files alone; neither a model nor torch is needed to make a table ag
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -76,10 +75,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         DataError: it cannot be read, is not one of this version, or lacks something.
     """
     hint = "make it again with the command that made it, or delete the table's folder"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"cannot be read as JSON ({error})", path=path, hint=hint) from error
+    content = read_json(path, hint=hint)
     found = (content.get("schema"), content.get("version")) if isinstance(content, dict) else None
     if found != (SCHEMA, VERSION):
         raise DataError(f"is no manifest of version {VERSION}", path=path, found=found, hint=hint)

@@ -121,7 +121,7 @@ def _told(config: RunConfig, role: str, model: Found) -> str:
 
 def _disk(plan: Plan, found: Mapping[str, Found], out: Path) -> tuple[str, int]:
     """Free space against what the models of the plan will take."""
-    place = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
+    place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if not place.is_dir() or not os.access(place, os.W_OK):
         return f"disk: {place} cannot be written to; name another folder with --out", 2
     roles = {"warmup": ["backbone"], "train": ["backbone"], "reference": ["reference"]}

@@ -131,7 +131,7 @@ def _predictions(path: Path) -> Iterator[tuple[tuple[str, str, str], tuple[str, 
             record = json.loads(line)
             where = (str(record["decoding"]), str(record["prompts"]), short_hash(record["uid"]))
             yield where, (str(record["uid"]), str(record["reply"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
 
 

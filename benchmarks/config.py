@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -216,7 +217,8 @@ def _read_preset(preset: str, problems: list[str], seen: tuple[Path, ...] = ()) 
         problems.append(f"no preset '{clip(preset)}'; {did_you_mean(preset, preset_entries())}, or a YAML file")
         return None
     try:
-        if path.resolve() in seen:
+        whole = Path(os.path.realpath(path))
+        if whole in seen:
             problems.append(f"preset {preset} extends itself: {' → '.join(place.name for place in (*seen, path))}")
             return None
         values = read_yaml(path.read_text(encoding="utf-8"))
@@ -231,7 +233,7 @@ def _read_preset(preset: str, problems: list[str], seen: tuple[Path, ...] = ()) 
         return values
     if not named and _is_file(path.parent / str(base)):
         base = path.parent / str(base)
-    below = _read_preset(str(base), problems, (*seen, path.resolve()))
+    below = _read_preset(str(base), problems, (*seen, whole))
     return None if below is None else _merge(below, values)
 
 

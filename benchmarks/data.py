@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -59,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+_GENERATING = ".generating-"
+"""Beginning of the name of a folder in which files are generated; the process follows."""
 _FOUND = "folder of the data sets in ParlAI's layout (default: $CRINGE_DATA, or ParlAI's own data folder)"
 
 
@@ -262,10 +265,14 @@ def _generate(task: Task, folder: Path, *, seed: int) -> tuple[list[Path], list[
     from benchmarks.datafolder import GENERATED
     from benchmarks.tasks._transfer import writing
     from benchmarks.tasks.reading import sha256
+    from cringe.processes import left_behind, mark
 
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".generating-", dir=folder) as name:
+        for path in folder.glob(f"{_GENERATING}*"):
+            if left_behind(path, path.name.removeprefix(_GENERATING).rpartition("-")[0]):
+                rmtree(path, ignore_errors=True)
+        with TemporaryDirectory(prefix=f"{_GENERATING}{mark()}-", dir=folder) as name:
             fresh = Path(name)
             task.synthesize(fresh, seed=seed)
             paths = [path.relative_to(fresh) for path in sorted(fresh.rglob("*")) if path.is_file()]

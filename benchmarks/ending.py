@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -10,10 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, printable
 
 GOES_ON = "the same command goes on from here"
 """What follows from an interruption, for most commands."""
+
+
+_LOOK = "see that it is there, may be read and written, and that there is room; the same command does it again"
 
 
 class Terminated(BaseException):
@@ -27,6 +31,7 @@ def exit_code(command: Callable[[], int], *, then: str = GOES_ON) -> int:
         command: returns its exit code.
         then: what follows when it is interrupted or terminated, to be said.
     """
+    _print_anything()
     try:
         with _terminable():
             return command()
@@ -42,6 +47,20 @@ def exit_code(command: Callable[[], int], *, then: str = GOES_ON) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # behind what is said where a file is known to be at stake
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(printable(f"error: {where}{error.strerror or error}\n  next step: {_LOOK}"), file=sys.stderr)
+        return UserError.exit_code
+    except MemoryError:
+        print("error: out of memory\n  next step: take a machine with more, or raise its limit", file=sys.stderr)
+        return UserError.exit_code
+
+
+def _print_anything() -> None:
+    """What the terminal has no characters for is printed as an escape sequence, and ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

@@ -244,7 +244,7 @@ def _weights_of_head(run: Path) -> tuple[str, ...]:
 def _json(path: Path) -> Any:  # noqa: ANN401 - JSON is of any type
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot be read as JSON ({error})", path=path, hint="run again what made it") from error
 
 

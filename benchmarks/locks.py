@@ -60,7 +60,9 @@ def alone(path: Path) -> Iterator[None]:
 
 def _open(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    if path.is_symlink():
+        path.unlink()  # whoever laid it there would choose what file is written to
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
 
 
 def _locked(descriptor: int, how: int) -> bool:

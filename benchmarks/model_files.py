@@ -101,7 +101,7 @@ def _parameters(find: _Find, gguf_file: str | None) -> int | None:
     if find(WEIGHTS) is None and (index := find(INDEX)) is not None:
         try:
             names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise DataError("is no index of weights", path=index) from error
     paths = [find(str(name)) for name in sorted(map(str, names))]
     return sum(safetensors_parameters(path) for path in paths if path is not None) if all(paths) else None
@@ -123,7 +123,7 @@ def safetensors_parameters(path: Path) -> int:
         tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
         end = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0)
         count = sum(prod(tensor["shape"]) for tensor in tensors if tensor["dtype"] in _FLOATS)
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+    except (OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise DataError("is no file of safetensors", path=path) from error
     if end > size:
         raise DataError("is cut off", path=path)

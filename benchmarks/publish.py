@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.assemble import MANIFEST
 from benchmarks.carry_out import refusal
 from benchmarks.ending import exit_code
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, printable
 from benchmarks.rebuild import TABLES, Built, rebuild, safe_name
 from benchmarks.reference import by_key, made_with
 from benchmarks.textless import (
@@ -68,13 +68,17 @@ def _publish(runs: Path, out: Path) -> int:
     from benchmarks.report import report
 
     try:
-        for folder in publish(runs, out, lambda sentence: print(f"note: {sentence}", file=sys.stderr)):
+        for folder in publish(runs, out, _warn):
             print(folder)
         report(rebuild(out), out / REPORT, text=False)
     except OSError as error:
         raise UserError(refusal("publish to", out, error, "--out")) from error
     print(out / REPORT)
     return 0
+
+
+def _warn(sentence: str) -> None:
+    print(printable(f"note: {sentence}"), file=sys.stderr)
 
 
 def publish(runs: Path, out: Path, warn: Callable[[str], None]) -> list[Path]:

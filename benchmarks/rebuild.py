@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -85,7 +86,7 @@ def manifests(runs: Path) -> list[Path]:
     Raises:
         UsageError: there is none.
     """
-    runs = runs.resolve()
+    runs = Path(os.path.realpath(runs))  # which takes a link to itself for a name
     if (runs / MANIFEST).is_file():
         return [runs / MANIFEST]
     found = sorted((runs / TABLES).glob(f"*/{MANIFEST}")) or sorted(runs.glob(f"*/{MANIFEST}"))

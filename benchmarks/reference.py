@@ -207,6 +207,6 @@ def made_with(built: Built) -> Mapping[str, Any]:
         try:
             spec = json.loads(path.read_text(encoding="utf-8"))
             return {"device": spec["device"], "versions": spec["versions"]}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return {}

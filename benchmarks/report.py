@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.assemble import MANIFEST, inputs, manifest
 from benchmarks.carry_out import refusal
 from benchmarks.ending import exit_code
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, printable
 from benchmarks.plan import Plan
 from benchmarks.rebuild import TABLES, Built, rebuild, safe_name
 from benchmarks.table_text import files
@@ -195,7 +195,7 @@ def _remove_other_plots(folder: Path, names: Collection[str]) -> None:
 
 
 def _warn(sentence: str) -> None:
-    print(f"note: {sentence}", file=sys.stderr)
+    print(printable(f"note: {sentence}"), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from benchmarks.carry_out import (
     writing_to,
 )
 from benchmarks.ending import exit_code
-from benchmarks.errors import UsageError, UserError
+from benchmarks.errors import UsageError, UserError, clip
 from benchmarks.run_options import parser
 from benchmarks.tasks.registry import OWN_DATA
 from benchmarks.time_limit import TimeLimit
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from benchmarks.plan import Plan
     from benchmarks.sweeps import Trial
     from cringe.discovery import Entry
+
+_LONGEST_SEED = 40
+"""Digits; Python reads no number of thousands."""
 
 
 def main(arguments: Sequence[str] | None = None, *, clock: Callable[[], float] = time.monotonic) -> int:
@@ -170,10 +173,10 @@ def _plain_options(options: argparse.Namespace, problems: list[str]) -> list[int
         problems.append(f"--time-limit: must be a number of minutes above 0 (found {options.time_limit:g})")
     seeds: list[int] = []
     for word in _split(options.seeds):
-        if word.isdecimal() and word.isascii():
+        if word.isdecimal() and word.isascii() and len(word) <= _LONGEST_SEED:
             seeds.append(int(word))
         else:
-            problems.append(f"--seeds: not a whole number from 0 on (found {word!r})")
+            problems.append(f"--seeds: not a whole number from 0 on (found {clip(repr(word))})")
     return seeds
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 import traceback
@@ -16,12 +17,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from benchmarks.claims import POLL_SECONDS, Claims
 from benchmarks.errors import UserError
-from benchmarks.executors.pool import Pool, Workers, say
+from benchmarks.executors.pool import Pool, Workers, forget_launchers, say
 from benchmarks.plan import Stage
 from benchmarks.progress import Reporter
 from benchmarks.stopped import explained, is_full
@@ -86,12 +87,16 @@ class Outcome:
 
 
 def damage(folder: Path) -> list[str]:
-    """What is wrong with a finished directory: names of files that are missing, changed or unreadable."""
+    """What is wrong with a finished directory: names of files that are missing, changed or unreadable.
+
+    A `DONE` that names anything but files of the directory is wrong itself.
+    """
+    done = folder / "DONE"
     try:
-        hashes = json.loads((folder / "DONE").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        hashes = json.loads(done.read_text(encoding="utf-8")) if done.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return ["DONE"]
-    if not isinstance(hashes, dict) or not hashes:
+    if not isinstance(hashes, dict) or not hashes or not all(map(_is_inside, hashes)):
         return ["DONE"]
     return [name for name, digest in hashes.items() if not _intact(folder / name, digest)]
 
@@ -308,6 +313,7 @@ def _work(job: Job) -> str | None:
     from benchmarks.executors import ranks
     from benchmarks.stages.context import write_json
 
+    forget_launchers()
     results = Path(job.results)
     scratch = results / SCRATCH / f"{job.folder}.{mark()}"
     try:
@@ -357,7 +363,7 @@ def _publish(scratch: Path, target: Path) -> None:
     files = sorted(path for path in scratch.rglob("*") if path.is_file())
     hashes = {path.relative_to(scratch).as_posix(): _digest(path) for path in files}
     (scratch / "DONE").write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")
-    if target.exists():
+    if os.path.lexists(target):  # a link that leads nowhere, too
         target.rename(scratch.with_suffix(".old"))
     try:
         scratch.rename(target)
@@ -366,12 +372,28 @@ def _publish(scratch: Path, target: Path) -> None:
         if damage(target):
             raise
         shutil.rmtree(scratch, ignore_errors=True)
-    shutil.rmtree(scratch.with_suffix(".old"), ignore_errors=True)
+    _remove(scratch.with_suffix(".old"))
+
+
+def _remove(path: Path) -> None:
+    """Delete a directory, or what has taken its place, such as a link to where it was moved; that stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):  # where nothing can be deleted, nothing may have to be written either
+            path.unlink()
+
+
+def _is_inside(name: str) -> bool:
+    """Does a name that was read lead to something below the folder that it stands for, as paths go?"""
+    path = PurePosixPath(name)
+    return name.isprintable() and not path.is_absolute() and ".." not in path.parts and path.name != ""
 
 
 def _intact(path: Path, digest: str) -> bool:
+    """Has a file this hash? What is no file has none: some that are not cannot be read to an end."""
     try:
-        return _digest(path) == digest
+        return path.is_file() and _digest(path) == digest
     except (OSError, ValueError):
         return False
 
@@ -393,7 +415,7 @@ def _sweep(results: Path) -> None:
     """Remove what processes that are no more left half written; see `cringe.processes.left_behind`."""
     for path in (results / SCRATCH).glob("*"):
         if left_behind(path, path.suffix.removeprefix(".")):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
     for path in (results / TOKENS).glob(".building-*"):
         if left_behind(path, path.name.removeprefix(".building-").rpartition("-")[0]):
             shutil.rmtree(path, ignore_errors=True)

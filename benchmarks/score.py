@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import carry_out
 from benchmarks.ending import exit_code
-from benchmarks.errors import DataError, UsageError, UserError, did_you_mean
+from benchmarks.errors import DataError, UsageError, UserError, clip, did_you_mean
 from benchmarks.tasks.registry import OWN_DATA
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ RESERVED = ("constant", "random", "gold")
 """Names of rows that are floor or ceiling."""
 JUDGES = ("judge", "guide", "reference")
 """Kinds of stages that train what judges."""
+LONGEST = 64
+"""Characters of the name of a row. Ours: names of files hold two such and more, and may have 255 on most disks."""
 EXAMPLES = """\
 examples:
   python -m benchmarks.score predictions.jsonl --task decode --data DIR
@@ -152,9 +154,9 @@ def _announce_training(plan: Plan, out: Path) -> None:
 
 def _row_name(asked: str | None, usual: str | None) -> str | None:
     """The row's name, which becomes a part of names of files."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", usual) if asked is None and usual is not None else asked
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
-        raise UsageError(f"--name: takes letters, digits, '.', '-' and '_' (found {name!r})")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", usual)[:LONGEST] if asked is None and usual is not None else asked
+    if name is not None and not re.fullmatch(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST - 1}}}", name):
+        raise UsageError(f"--name: takes up to {LONGEST} letters, digits, '.', '-' and '_' (found {clip(repr(name))})")
     if name in RESERVED:
         raise UsageError(f"'{name}' is the name of another row of the table; give this one a name with --name")
     return name

@@ -246,5 +246,5 @@ def _method(stored: Mapping[str, Any], config: RunConfig, folder: Path) -> Metho
 def _json(path: Path) -> Any:  # noqa: ANN401 - JSON is of any type
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot be read as JSON ({error})", path=path, hint="name a directory of a run") from error

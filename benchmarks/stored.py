@@ -165,16 +165,33 @@ def read_ledger(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is of any type
-    """Read JSON whose numbers are finite.
+def read_json(path: Path, *, hint: str = AGAIN) -> Any:  # noqa: ANN401 - JSON is of any type
+    """Read JSON whose numbers are finite, and whose texts can be written.
 
     Raises:
-        DataError: it cannot be read, or holds NaN or an infinite number.
+        DataError: it cannot be read, holds NaN or an infinite number, or half of a character that takes two escapes.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite)
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        refuse_halves(text, content)
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"cannot be read as JSON ({error})", path=path, hint=AGAIN) from error
+        raise DataError(f"cannot be read as JSON ({error})", path=path, hint=hint) from error
+    return content
+
+
+def refuse_halves(text: str, content: object) -> None:
+    r"""Refuse JSON with half of a character that takes two escapes, such as ``\ud83d``: no file can be written of it.
+
+    Args:
+        text: of the JSON.
+        content: what it says.
+
+    Raises:
+        UnicodeEncodeError: there is one.
+    """
+    if "\\u" in text:
+        json.dumps(content, ensure_ascii=False).encode()
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -316,7 +333,9 @@ def judge_problem(report: object) -> str:
 def read_training_log(path: Path) -> list[dict[str, float]]:
     """The records of a training; none where the file cannot be read or holds anything else."""
     try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        text = path.read_text(encoding="utf-8")
+        records = [json.loads(line) for line in text.splitlines()]
+        refuse_halves(text, records)
     except (OSError, ValueError, RecursionError):
         return []
     whole = all(

@@ -66,6 +66,6 @@ def write_folder(folder: Path, files: Mapping[str, str]) -> list[str]:
 def _hashes(path: Path) -> dict[str, str]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -147,7 +147,7 @@ class Trainer:
     def train(self) -> Counts:
         """Do all updates that are not done yet; return what was spent, earlier parts included."""
         step = self._span.first
-        if self._resume is not None and self._resume.exists():
+        if self._resume is not None and self._resume.is_file():
             step = self._take_up(self._resume, step)
         self._processes.require_equal(step, f"processes go on from different steps; do all of them see {self._resume}?")
         saved = time.monotonic()

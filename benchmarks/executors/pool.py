@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -150,6 +151,9 @@ class Sink(Protocol):
         ...
 
 
+_LAUNCHERS = re.compile(
+    r"((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)|(ACCELERATE|FSDP|MPI|MV2|OMPI|PET|PMI|TORCHELASTIC)_\w+"
+)
 _messages: Sink | None = None
 """To the command that started this process, in a worker."""
 
@@ -166,6 +170,16 @@ def _start(messages: Queue[Message], threads: int, gpu: str | None, parent: int)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when torch first looks for GPUs
     prepare(messages, threads)
+
+
+def forget_launchers() -> None:
+    """Take from the environment what MPI, torchrun, accelerate's launcher or a cluster says to processes of theirs.
+
+    A stage would wait for processes that nobody has started, or take settings that are not in its key. Where several do
+    a stage, the torchrun that starts them says it again.
+    """
+    for name in list(filter(_LAUNCHERS.fullmatch, os.environ)):
+        del os.environ[name]
 
 
 def end_with(parent: int) -> None:

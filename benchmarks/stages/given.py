@@ -172,8 +172,8 @@ class _Reader:
         name = record.text("decoding", record.values["decoding"])
         if name == ANY:
             return UNKNOWN
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            record.mistyped("decoding", "a name of letters, digits, - and _", name)
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+            record.mistyped("decoding", "a name of up to 64 letters, digits, - and _", name)
         return name
 
     def _task(self, record: Record, uid: str, sets: Sequence[str]) -> list[str]:

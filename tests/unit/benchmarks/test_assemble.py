@@ -134,6 +134,9 @@ def test_a_manifest_comes_back(tmp_path: Path) -> None:
     [
         ("{", "cannot be read as JSON"),
         ("", "cannot be read as JSON"),
+        ("[" * 200_000, "cannot be read as JSON"),
+        ('{"seeds": NaN}', "cannot be read as JSON"),
+        (r'{"task": "\ud83d"}', "cannot be read as JSON .*surrogates"),
         ("[1, 2]", "is no manifest of version 1"),
         ("{}", r"is no manifest of version 1 \(found \(None, None\)\)"),
         (json.dumps({"schema": SCHEMA, "version": VERSION + 1}), r"is no manifest of version 1 \(found .*, 2\)\)"),

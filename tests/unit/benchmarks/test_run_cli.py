@@ -21,6 +21,7 @@ from benchmarks.config import RunConfig
 from benchmarks.datafolder import GENERATED
 from benchmarks.errors import UsageError
 from benchmarks.presets import preset_entries
+from benchmarks.rebuild import manifests
 from benchmarks.tasks import registry as tasks
 from benchmarks.tasks import synthetic
 from benchmarks.tasks.decode import TASK
@@ -310,6 +311,7 @@ def test_a_folder_of_one_s_own_that_is_missing_or_empty(command: Command, tmp_pa
         (dry("--seeds", "x"), ["--seeds: not a whole number from 0 on (found 'x')"]),
         (dry("--seeds", "1", "-1"), ["--seeds: not a whole number from 0 on (found '-1')"]),
         (dry("--seeds", "1.5"), ["--seeds: not a whole number from 0 on (found '1.5')"]),
+        (dry("--seeds", "9" * 5000), ["--seeds: not a whole number from 0 on (found '999"]),
         (dry("--seeds", "²"), ["--seeds: not a whole number from 0 on (found '²')"]),
         (dry("--jobs", "0"), ["--jobs: must be 1 or more (found 0)"]),
         (dry("--jobs", "many"), ["argument --jobs: invalid int value: 'many'"]),
@@ -496,6 +498,20 @@ def test_a_folder_that_cannot_be_written_to(command: Command, data: Path) -> Non
         assert answer.code == 2
         assert "file cannot be written to; name another folder with --out" in answer.out
     assert Path("file").read_text() == "mine"
+
+
+def test_links_to_themselves_and_names_that_are_too_long(command: Command, data: Path, tmp_path: Path) -> None:
+    for name in ("loop", "loop.yaml"):
+        (tmp_path / name).symlink_to(name)
+    loop = str(tmp_path / "loop")
+    asked = ("--task", "decode", "--methods", "transformer", "--data", data, "--device", "cpu")
+    assert "Too many levels" in command(*asked, "--preset", f"{loop}.yaml").err
+    for options, code in (((loop,), 1), ((loop, "--check"), 0), (("x" * 300,), 1), (("x" * 300, "--check"), 1)):
+        answer = command(*asked, "--preset", "tiny", "--out", *options)
+        assert answer.code == code, answer
+        assert not code or answer.err.count("next step: ") == 1
+    with pytest.raises(UsageError, match="is no folder"):
+        manifests(Path(loop))
 
 
 def test_data_that_one_task_lacks_do_not_stop_the_others(command: Command, data: Path) -> None:

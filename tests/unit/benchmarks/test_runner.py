@@ -59,6 +59,7 @@ def run(settings, context):
         counts = {os.environ[f"{name}_NUM_THREADS"] for name in ("OMP", "MKL", "OPENBLAS")}
         (context.out / "threads.txt").write_text(" ".join(sorted(counts)))
         (context.out / "gpu.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+        (context.out / "variables.txt").write_text(" ".join(os.environ))
     if settings.get("do") == "fail":
         raise ValueError("this stage\\nfails: no good")
     if settings.get("do") == "die":
@@ -247,6 +248,20 @@ def test_stages_run_side_by_side_with_the_threads_of_the_plan(tmp_path: Path, mo
     folders = [tmp_path / "results" / item.folder for item in stages]
     assert len({(folder / "pid.txt").read_text() for folder in folders}) == 2
     assert {(folder / "threads.txt").read_text() for folder in folders} == {"3"}
+
+
+def test_a_stage_is_nobodys_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a command inside a job of MPI, torchrun or Kubernetes would wait for others, for ever."""
+    variables = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"}
+    variables |= {"PET_NNODES", "TORCHELASTIC_RUN_ID", "ACCELERATE_USE_FSDP", "LOCAL_WORLD_SIZE"}
+    for name in variables:
+        monkeypatch.setenv(name, "4")
+    monkeypatch.setenv("RANKING", "4")
+    one = stage("one", pid=True)
+    assert run([one], tmp_path).done == ["one"]
+    left = set((tmp_path / one.folder / "variables.txt").read_text().split())
+    assert not left & variables
+    assert "RANKING" in left
 
 
 def test_every_worker_sees_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -502,6 +517,11 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def link(path: Path, target: str) -> None:
+    path.unlink()
+    path.symlink_to(target)
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "flipped": (lambda folder: flip(folder / "deep" / "more.txt"), "deep/more.txt"),
     "longer": (lambda folder: (folder / "out.txt").write_text("text and more"), "out.txt"),
@@ -511,6 +531,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "bad DONE": (lambda folder: (folder / "DONE").write_text("[1, 2"), "DONE"),
     "list DONE": (lambda folder: (folder / "DONE").write_text("[]"), "DONE"),
     "empty DONE": (lambda folder: (folder / "DONE").write_text("{}"), "DONE"),
+    "nested DONE": (lambda folder: (folder / "DONE").write_text("[" * 200_000), "DONE"),
+    "DONE of others": (lambda folder: (folder / "DONE").write_text('{"../x": "0"}'), "DONE"),
+    "DONE of a device": (lambda folder: (folder / "DONE").write_text('{"/dev/zero": "0"}'), "DONE"),
+    "DONE is a device": (lambda folder: link(folder / "DONE", "/dev/zero"), "DONE"),
+    "a device": (lambda folder: link(folder / "out.txt", "/dev/zero"), "out.txt"),
+    "a pipe": (lambda folder: ((folder / "out.txt").unlink(), os.mkfifo(folder / "out.txt")), "out.txt"),
 }
 
 
@@ -546,6 +572,21 @@ def test_force_does_again_what_is_damaged(tmp_path: Path) -> None:
     assert run(stages, tmp_path, force=True).done == ["first", "second"]
     assert finished(tmp_path) == {"first", "second"}
     assert run(stages, tmp_path) == Outcome(skipped=["first", "second"])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_directory_that_was_moved_to_another_disk_is_left_alone(there: bool, tmp_path: Path) -> None:
+    """A link in its place is read; what replaces it is a directory, and nothing is deleted behind the link."""
+    results, elsewhere = tmp_path / "results", tmp_path / "elsewhere"
+    run([first := stage("first")], results)
+    (results / first.folder).rename(elsewhere)
+    (results / first.folder).symlink_to(elsewhere)
+    assert run([first], results).skipped == ["first"]
+    flip(elsewhere / "out.txt") if there else shutil.rmtree(elsewhere)
+    assert run([first], results, force=there).done == ["first"]
+    assert not (results / first.folder).is_symlink()
+    assert elsewhere.exists() == there
+    assert not list((results / SCRATCH).iterdir())
 
 
 def test_damage_of_what_the_plan_does_not_hold_is_no_matter(tmp_path: Path) -> None:

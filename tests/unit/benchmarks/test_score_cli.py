@@ -145,7 +145,8 @@ GOOD = {"uid": "d1", "reply": "yes"}
             1,
             "the context is not that of the task's prompt with this uid (found 'd1')",
         ),
-        ([{**GOOD, "decoding": "a/b"}], 1, "the field 'decoding' must be a name of letters"),
+        ([{**GOOD, "decoding": "a/b"}], 1, "the field 'decoding' must be a name of up to 64 letters"),
+        ([{**GOOD, "decoding": "a" * 65}], 1, "the field 'decoding' must be a name of up to 64 letters"),
         (
             [GOOD, {"context": ["x"], "reply": "a"}],
             2,
@@ -459,7 +460,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("words", "code", "problem"),
     [
         (["r.jsonl", "--name", "gold"], 2, "'gold' is the name of another row"),
-        (["r.jsonl", "--name", "a b"], 2, "--name: takes letters"),
+        (["r.jsonl", "--name", "a b"], 2, "--name: takes up to 64 letters"),
+        (["r.jsonl", "--name", "a" * 65], 2, "--name: takes up to 64 letters"),
         (["gold.jsonl"], 2, "give this one a name with --name"),
         (["r.jsonl", "--model", "max_source=9"], 2, "--model: says how a model is read"),
         (["r.jsonl", "--task", "nothing"], 2, "no task 'nothing'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -63,6 +64,27 @@ def test_what_a_killed_process_left_does_no_harm(tmp_path: Path) -> None:
     write_whole(tmp_path / "file", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "text"
+
+
+def test_a_link_that_was_laid_down_leads_nowhere(tmp_path: Path) -> None:
+    """Results that somebody else packed may hold one in the place of an unfinished file, or of a lock."""
+    (others := tmp_path / "others").write_text("precious")
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for target in (others, Path("nowhere")):
+        (folder / ".file.unfinished").symlink_to(target)
+        write_whole(folder / "file", f"text {target}")
+        assert (folder / "file").read_text() == f"text {target}"
+        assert not (folder / "file").is_symlink()
+    assert others.read_text() == "precious"
+    assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+def test_what_an_earlier_table_held_is_never_nested_too_deeply(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": "a"})
+    (tmp_path / DONE).write_text("[" * 200_000)
+    assert write_folder(tmp_path, {"a": "a"}) == [DONE]
+    assert damage(tmp_path) == []
 
 
 def test_many_write_one_file(tmp_path: Path) -> None:
@@ -219,3 +241,38 @@ def test_in_another_thread_signals_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert codes == [3]
+
+
+# What stops a command otherwise
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a\x1bb"), r"error: a\x1bb: File name too long"),
+        (OSError("the network is gone"), "error: the network is gone"),
+        (MemoryError(), "error: out of memory"),
+    ],
+)
+def test_what_the_system_refuses_ends_a_command_with_a_sentence(
+    error: Exception, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> int:
+        raise error
+
+    assert exit_code(command) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == said
+    assert second.startswith("  next step: ")
+
+
+def test_a_terminal_without_a_character_gets_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+
+    def command() -> int:
+        print("Σ é")
+        return 0
+
+    assert exit_code(command) == 0
+    assert written.getvalue() == rb"\u03a3 \xe9" + b"\n"
