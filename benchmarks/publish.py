@@ -98,7 +98,10 @@ def publish(runs: Path, out: Path, warn: Callable[[str], None]) -> list[Path]:
     """
     said: list[str] = []
     tables = by_key(rebuild(runs, said.append), str(runs), warn)
-    said += [f"{key}: {gap}" for key, built in tables.items() for gap in gaps(built)]
+    for key, built in tables.items():
+        said += [f"{key}: {gap}" for gap in gaps(built)]
+        if not (built.results / built.manifest["references"] / "counts.json").is_file():
+            said.append(f"{key}: the counts of the data are missing")
     if said:
         step = "next step: finish the run, with --repair where it is damaged"
         raise UserError("what is published must be whole:\n  " + "\n  ".join([*said, step]))

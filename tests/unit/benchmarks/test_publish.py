@@ -123,15 +123,26 @@ def test_another_table_joins_those_that_are_there(published: Path, tmp_path: Pat
     assert (copy / "report" / "fits-tiny-synthetic" / "fits-tiny-synthetic.md").exists()
 
 
-def test_what_is_not_whole_is_not_published(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("*cringe-s1-scores-*", "cringe-s1-scores"),
+        ("*-references-[0-9a-f]*[0-9a-f]", "the counts of the data are missing"),
+        ("*-judge-*", "judge's report is missing"),
+    ],
+)
+def test_what_is_not_whole_is_not_published(
+    pattern: str, told: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = tmp_path / "runs"
     shutil.copytree(runs, copy)
-    (gone,) = copy.glob("*cringe-s1-scores-*")
+    (gone,) = copy.glob(pattern)
     shutil.rmtree(gone)
     assert main([str(copy), "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
     assert "must be whole" in said
-    assert gone.name in said
+    assert told in said
+    assert "--repair" in said
     assert not (tmp_path / "out").exists()
 
 
