@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 Reads = Literal["own_turns", "response", "last_turn"]
 """What a classifier sees: pairs of each earlier turn of the responder and the response, the response alone, or the
@@ -17,6 +26,17 @@ class Spec(BaseModel):
     """Base of all specs: frozen, closed, documented by the strings below its fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_is_a_number(cls, values: Any) -> Any:  # noqa: ANN401 - before it is validated
+        """Refuse ``true`` for 1: whoever wrote it meant something else."""
+        for name, field in cls.model_fields.items() if isinstance(values, Mapping) else ():
+            value = values.get(name)
+            inside = value if isinstance(value, list | tuple) else [value]
+            if "bool" not in str(field.annotation) and any(isinstance(one, bool) for one in inside):
+                raise PydanticCustomError("truth", "true and false are no values of {field}", {"field": name})
+        return values
 
 
 class ScratchBackbone(Spec):

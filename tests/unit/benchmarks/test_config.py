@@ -254,6 +254,8 @@ def test_wrong_keys_get_a_suggestion_from_where_they_stand(override: str, messag
         ("training.updates=many", "training.updates: ", "(found 'many')"),
         ("training.updates=-1", "training.updates: ", "(found -1)"),
         ("training.updates=1.5", "training.updates: ", "(found 1.5)"),
+        ("training.updates=true", "training: true and false are no values of updates ", "(found {'updates': True"),
+        ("seeds=[true]", "settings: true and false are no values of seeds ", "(found {'seeds': [True]"),
         ("training.learning_rate=0", "training.learning_rate: ", "(found 0)"),
         ("training.schedule=cosine", "training.schedule: Input should be 'linear' or 'constant' ", "(found 'cosine')"),
         ("training=5", "training: ", "(found 5)"),
