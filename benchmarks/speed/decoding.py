@@ -79,7 +79,7 @@ def measure_decoding(setting: Setting) -> Iterator[Row]:
     sizes = {ONE: (Director(), Pacer(), Fudge()), TWENTY: (Director(), Pacer(), Fudge())}
     for shape, methods in list(sizes.items())[: 1 if setting.brief else None]:
         say(f"decoding: {shape.name}")
-        yield from _against_plain(setting, shape, methods, LENGTH, repeats=7)
+        yield from _against_plain(setting, shape, methods, setting.tokens(LENGTH), repeats=7)
     if not setting.brief:
         say(f"decoding: {PAPERS.name}")
         yield from _against_plain(setting, PAPERS, (Director(),), LENGTH // 2, repeats=5)

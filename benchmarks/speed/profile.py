@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.speed.decoding import beam, make_guides
+from benchmarks.speed.decoding import LENGTH, beam, make_guides
 from benchmarks.speed.rows import table
 from benchmarks.speed.setting import BATCH, FIVE, ONE, TWENTY, Repeated, Setting, Shape, build, machine, mixed, say
 from benchmarks.speed.training import make_trainer
@@ -109,7 +109,7 @@ def profile(setting: Setting) -> str:
     about.append(f"matrix product: {rate / 1e9:.0f} GFLOP/s, fp32")
     columns = ("method", "parameters", "ms a step")
     bounds = ("bound by", "of the matrix product's rate")
-    spec = beam(ONE)
+    spec = beam(ONE, length=setting.tokens(LENGTH))
     return "\n".join(
         [
             *about,
@@ -158,7 +158,7 @@ def _decoding(setting: Setting, shape: Shape, method: Method, rate: float) -> li
     guides = make_guides(setting, backbone) if method.needs else Guides()
     method.wrap(backbone, seed=0)
     backbone.to(setting.device)
-    spec = beam(shape)
+    spec = beam(shape, length=setting.tokens(LENGTH))
     examples = setting.examples()[: spec.batch_size]
 
     def run(counts: Counts) -> None:

@@ -165,18 +165,23 @@ def take_turns(
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     units: dict[str, list[float]] = {name: [] for name in sides}
     names = list(sides)
-    for turn in range(-warm_up, repeats):
-        for name in names if turn % 2 == 0 else reversed(names):
-            sides[name].prepare()
-            gc.collect()
-            synchronize()
-            start = time.perf_counter()
-            done = sides[name].run()
-            synchronize()
-            spent = time.perf_counter() - start
-            if turn >= 0:
-                seconds[name].append(spent)
-                units[name].append(done)
+    gc.collect()
+    gc.freeze()  # each collection below would look through all that torch is made of, which takes longer than many runs
+    try:
+        for turn in range(-warm_up, repeats):
+            for name in names if turn % 2 == 0 else reversed(names):
+                sides[name].prepare()
+                gc.collect()
+                synchronize()
+                start = time.perf_counter()
+                done = sides[name].run()
+                synchronize()
+                spent = time.perf_counter() - start
+                if turn >= 0:
+                    seconds[name].append(spent)
+                    units[name].append(done)
+    finally:
+        gc.unfreeze()
     return Turns(*({name: tuple(values) for name, values in found.items()} for found in (seconds, units)))
 
 

@@ -70,7 +70,7 @@ class Setting:
     """A folder with ConvAI2; None for generated dialogue."""
     against_parlai: bool
     brief: bool = False
-    """Two repetitions of little work, to see that it runs: figures mean nothing."""
+    """One repetition of little work, to see that it runs: figures mean nothing."""
 
     @property
     def where(self) -> str:
@@ -79,7 +79,11 @@ class Setting:
 
     def repeats(self, usual: int) -> int:
         """How often to repeat what is usually repeated so often."""
-        return 2 if self.brief else usual
+        return 1 if self.brief else usual
+
+    def tokens(self, usual: int) -> int:
+        """How many tokens to reply with where it is usually so many."""
+        return 4 if self.brief else usual
 
     def synchronize(self) -> None:
         """Wait for what the device was told to do."""

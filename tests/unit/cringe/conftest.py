@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -71,11 +73,17 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def make_backbone(tokenizer: PreTrainedTokenizerFast) -> MakeBackbone:
     """A fresh model: ``make_backbone(seed=0, double=False, method=None, **changes to the specification)``.
 
-    With the heads of ``method``, where one is given and it has any.
+    With the heads of ``method``, where one is given and it has any. It is a copy: a model is built once, for tests ask
+    for the same one thousands of times.
     """
 
+    @functools.cache
+    def new(spec: ScratchBackbone, seed: int) -> Backbone:
+        return build_backbone(spec, tokenizer, seed=seed)
+
     def make(*, seed: int = 0, double: bool = False, method: Method | None = None, **changes: object) -> Backbone:
-        backbone = build_backbone(_SPEC.model_copy(update=changes), tokenizer, seed=seed)
+        untouched = new(_SPEC.model_copy(update=changes), seed)
+        backbone = type(untouched)(copy.deepcopy(untouched.model), tokenizer, untouched.spec)
         if method is not None:
             method.wrap(backbone, seed=seed)
         if double:

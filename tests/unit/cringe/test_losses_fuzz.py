@@ -122,19 +122,20 @@ def log_sigma(value: float) -> float:
 
 def nll(row: Row) -> tuple[float, dict[int, float]]:
     """−log p(x); p − onehot."""
-    slope = {token: share(row.s, token) for token in range(len(row.s))}
+    total = lse(row.s)
+    slope = {token: math.exp(value - total) for token, value in enumerate(row.s)}
     slope[row.x] -= 1
-    return lse(row.s) - row.s[row.x], slope
+    return total - row.s[row.x], slope
 
 
 def unlikelihood(row: Row) -> tuple[float, dict[int, float]]:
     """−log(1 − p(x⁻)); p(x⁻) at x⁻, −p(x⁻) · p(v) / (1 − p(x⁻)) elsewhere."""
     p = share(row.s, row.x)
-    others = [value for token, value in enumerate(row.s) if token != row.x]
-    value = -math.log1p(-p) if p < 0.5 else lse(row.s) - lse(others)
+    rest = lse([value for token, value in enumerate(row.s) if token != row.x])
+    value = -math.log1p(-p) if p < 0.5 else lse(row.s) - rest
     if p == 1.0 and value == 0.0:  # 1 − p is below a float: e^{others} / e^{x}
-        value = row.s[row.x] - lse(others)
-    slope = {token: -p * math.exp(row.s[token] - lse(others)) for token in range(len(row.s)) if token != row.x}
+        value = row.s[row.x] - rest
+    slope = {token: -p * math.exp(other - rest) for token, other in enumerate(row.s) if token != row.x}
     return value, slope | {row.x: p}
 
 

@@ -110,31 +110,36 @@ def test_coverage_of_a_share(model, share, seeds, n, ratio):
     assert 0.93 <= found <= most(share, seeds, n)
 
 
-def reply_table(rng, seeds, share, *, templates=15, n=200):
+def reply_table(rng, seeds, share, *, templates, n):
     """Verdicts and replies of models that answer most prompts from a few templates, each fine or not for good."""
-    codes, weights = layout(n), rng.dirichlet(np.full(templates, 2.0), seeds)
+    weights = rng.dirichlet(np.full(templates, 2.0), seeds)
     used = np.stack([rng.choice(templates, n, p=row) for row in weights]) + templates * np.arange(seeds)[:, None]
     alone = rng.random((seeds, n)) < 0.3
     ids = np.where(alone, 10_000 + np.arange(seeds * n).reshape(seeds, n), used)
     verdicts = rng.random(20_000) < share
-    return verdicts[ids].astype(float), codes.astype(str), ids
+    return verdicts[ids].astype(float), ids
 
 
 @pytest.mark.parametrize(
     ("seeds", "share", "templates"), [(1, 0.6, 15), (1, 0.8, 15), (1, 0.95, 15), (1, 0.95, 40), (3, 0.8, 15)]
 )
 def test_coverage_with_equal_replies(seeds, share, templates):
-    rng, tables = np.random.default_rng(5), 1000
-    held = {"as one draw": 0, "as many": 0}
-    for _ in range(tables):
-        values, groups, ids = reply_table(rng, seeds, share, templates=templates)
-        for name, replies in (("as one draw", ids), ("as many", None)):
-            found = mean_interval(values, groups, proportion=True, replies=replies)
-            held[name] += found.low <= share <= found.high
+    # Taken for as many draws, 66 % at most are covered: that is below 80 % by five standard errors of few tables, too.
+    # Several seeds show it by differing.
+    rng, n, tables, few = np.random.default_rng(5), 200, 1000, 300 * (seeds == 1)
+    held, groups = {"as one draw": 0, "as many": 0}, layout(n).astype(str)
+
+    def covers(values, replies):
+        found = mean_interval(values, groups, proportion=True, replies=replies)
+        return found.low <= share <= found.high
+
+    for table in range(tables):
+        values, ids = reply_table(rng, seeds, share, templates=templates, n=n)
+        held["as one draw"] += covers(values, ids)
+        held["as many"] += table < few and covers(values, None)
     print(f"REP {seeds} {share} {templates} {held}")
     assert 0.93 <= held["as one draw"] / tables <= 0.985
-    # Several seeds show it by differing.
-    assert seeds > 1 or held["as many"] / tables < 0.8
+    assert not few or held["as many"] / few < 0.8
 
 
 @pytest.mark.parametrize(("seeds", "deviation"), [(1, 0.0), (3, 0.0), (3, 0.5), (3, 1.0), (10, 0.5)])
