@@ -12,12 +12,17 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 import benchmarks
+from benchmarks.executors.pool import variables
 from benchmarks.runner import SCRATCH, damage
 from benchmarks.tasks import synthetic
 
@@ -100,6 +105,17 @@ class Scene:
         """Run ``python -m benchmarks.…`` to its end."""
         return self.begin(*arguments, **more).end()
 
+    def here(self, *arguments: str) -> Ended:
+        """The same in this process, which has loaded what others take seconds to load: for what no rule is for."""
+        out, err = StringIO(), StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(self.folder)
+            patch.setenv("PYTHONPATH", str(Path(benchmarks.__file__).parents[1]))
+            for name, value in variables(1).items():  # the command sets them for its workers
+                patch.setenv(name, value)
+            code = import_module(arguments[0]).main(list(arguments[1:]))
+        return Ended(code, out.getvalue(), err.getvalue(), frozenset(), frozenset())
+
     def run_arguments(self, results: Path, *options: str) -> tuple[str, ...]:
         """The command whose results all others are compared with."""
         settings = ("--preset", "micro.yaml", "--data", "data", "--device", "cpu", "--jobs", "1")
@@ -108,6 +124,10 @@ class Scene:
     def run(self, results: Path, *options: str, **more: Any) -> Ended:
         """Run it."""
         return self.command(*self.run_arguments(results, *options), **more)
+
+    def run_here(self, results: Path, *options: str) -> Ended:
+        """Run it in this process."""
+        return self.here(*self.run_arguments(results, *options))
 
 
 class Running(NamedTuple):
