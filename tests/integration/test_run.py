@@ -20,23 +20,10 @@ from benchmarks.runner import TOKENS, damage
 from benchmarks.tasks import synthetic
 from benchmarks.tasks.decode import TASK
 from evaluators.prevalence import LEAST_SUM
+from tests.integration import micro
+from tests.integration.micro import outputs
 
-MICRO = """\
-# As small as it gets; its numbers mean nothing.
-seeds: [0]
-threads: 1
-prompts: 8
-backbone:
-  {kind: scratch, vocabulary: 320, width: 16, encoder_layers: 1, decoder_layers: 1, heads: 2, feedforward: 16,
-   max_source: 24, max_target: 16}
-warmup: {updates: 10, batch_size: 8, learning_rate: 0.01, warmup_updates: 2}
-training: {updates: 10, batch_size: 8, learning_rate: 0.02, warmup_updates: 2}
-decoding:
-  beam: {strategy: beam, beams: 2, min_new_tokens: 3, max_new_tokens: 6, no_repeat_ngram: 3, no_context_ngram: 3}
-  nucleus: {strategy: nucleus, top_p: 0.9, max_new_tokens: 6}
-judge: {kind: linear}
-guide: {epochs: 1, width: 16, heads: 2, feedforward: 16}
-"""
+MICRO = micro.preset(updates=10)
 METHODS = ["transformer", "unlikelihood", "cringe_single"]
 """Some that train a model of their own on the data alone."""
 ALL = list(TASK.methods)
@@ -139,16 +126,6 @@ def tree(folder: Path) -> dict[str, tuple[bytes | None, int]]:
     return {
         path.relative_to(folder).as_posix(): (path.read_bytes() if path.is_file() else None, path.stat().st_mtime_ns)
         for path in folder.rglob("*")
-    }
-
-
-def outputs(results: Path) -> Mapping[str, bytes]:
-    """What law 4 wants equal to the byte: predictions, scores and tables; weights and replies, too, on one machine."""
-    names = {"predictions.jsonl", "scores.csv", "replies.jsonl", "report.json", "model.safetensors", "tokenizer.json"}
-    return {
-        path.relative_to(results).as_posix(): path.read_bytes()
-        for path in results.rglob("*")
-        if path.is_file() and (path.name in names or path.parent.parent.name == "tables")
     }
 
 
@@ -322,20 +299,12 @@ def test_the_same_command_again_changes_no_byte(run: Run, preset: Path, data: Pa
     assert again.seconds < 5
 
 
-def test_side_by_side_or_one_after_the_other_makes_no_difference(
-    run: Run, preset: Path, data: Path, tmp_path: Path
-) -> None:
-    """Two equal runs in fresh folders; the second also orders its stages in another way."""
+def test_a_fresh_run_with_two_jobs_is_equal_to_the_byte(run: Run, preset: Path, data: Path, tmp_path: Path) -> None:
+    """The same in another folder, by other processes, side by side, which also orders the stages in another way."""
     two = command(preset, tmp_path / "two", "--data", str(data), "--jobs", "2")
     assert (two.code, two.out) == (0, run.out)
     assert outputs(two.results) == outputs(run.results)
     assert sum(name.endswith("predictions.jsonl") for name in outputs(run.results)) == len(ALL) + 3
-
-
-def test_another_fresh_run_is_equal_to_the_byte(run: Run, preset: Path, data: Path, tmp_path: Path) -> None:
-    fresh = command(preset, tmp_path / "fresh", "--data", str(data), "--jobs", "1")
-    assert (fresh.code, fresh.out) == (0, run.out)
-    assert outputs(fresh.results) == outputs(run.results)
 
 
 def test_changed_data_are_other_data(run: Run, preset: Path, data: Path, tmp_path: Path) -> None:
@@ -409,9 +378,10 @@ def test_a_method_that_fails_leaves_the_other_rows(run: Run, preset: Path, data:
 
 def test_generated_data_are_said_aloud_everywhere(preset: Path, tmp_path: Path) -> None:
     """In the log, the title, the file names and every line of the CSV."""
-    counts = ("prompts", "warmup.updates", "training.updates", "guide.turns_per_dialogue", "judge.turns_per_dialogue")
-    cheap = [f"{key}=1" for key in counts]
-    spoken = command(preset, tmp_path / "runs", "--data", "synthetic", "--set", *cheap, methods="transformer")
+    counts = ("prompts", "warmup.updates", "training.updates", "guide.turns_per_dialogue")
+    cheap = [*(f"{key}=1" for key in counts), "decoding.beam=null"]
+    options = ("--data", "synthetic", "--judge", "shared", "--jobs", "1", "--set", *cheap)
+    spoken = command(preset, tmp_path / "runs", *options, methods="transformer")
     assert spoken.code == 0, spoken.err
     assert spoken.out.startswith("*** GENERATED DATA")
     assert {path.name for path in spoken.table.iterdir()} == {

@@ -16,22 +16,9 @@ import benchmarks
 from benchmarks import export, score
 from benchmarks.runner import damage
 from benchmarks.tasks import synthetic
+from tests.integration.micro import SMALL, preset
 
-MICRO = """\
-# As small as it gets; its numbers mean nothing.
-seeds: [0]
-threads: 1
-prompts: 8
-backbone:
-  {kind: scratch, vocabulary: 320, width: 16, encoder_layers: 1, decoder_layers: 1, heads: 2, feedforward: 16,
-   max_source: 24, max_target: 16}
-warmup: {updates: 10, batch_size: 8, learning_rate: 0.01, warmup_updates: 2}
-training: {updates: 10, batch_size: 8, learning_rate: 0.02, warmup_updates: 2}
-decoding:
-  greedy: {strategy: greedy, max_new_tokens: 6}
-  nucleus: {strategy: nucleus, top_p: 0.9, max_new_tokens: 6}
-judge: {epochs: 1, width: 16, heads: 2, feedforward: 16}
-"""
+MICRO = preset(updates=10, decoding=["greedy", "nucleus"], judge=SMALL)
 CHILD = """\
 import json, sys
 code = open("README.md", encoding="utf-8").read().split("```python\\n")[1].split("```")[0]

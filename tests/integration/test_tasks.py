@@ -13,28 +13,15 @@ import pytest
 
 import benchmarks
 from benchmarks.tasks import registry, synthetic
+from tests.integration import micro
 
-MICRO = """\
-# As small as it gets; its numbers mean nothing.
-seeds: [0]
-threads: 1
-prompts: 6
-backbone:
-  {kind: scratch, vocabulary: 320, width: 16, encoder_layers: 1, decoder_layers: 1, heads: 2, feedforward: 16,
-   max_source: 24, max_target: 16}
-warmup: {updates: 6, batch_size: 8, learning_rate: 0.01, warmup_updates: 2}
-training: {updates: 6, batch_size: 8, learning_rate: 0.02, warmup_updates: 2}
-methods:
-  cringe: {generations: 40, decoding: nucleus}
-decoding:
-  beam: {strategy: beam, beams: 2, min_new_tokens: 3, max_new_tokens: 6, no_repeat_ngram: 3, no_context_ngram: 3}
-  nucleus: {strategy: nucleus, top_p: 0.9, max_new_tokens: 6}
-judge: {kind: linear}
-guide: {epochs: 1, width: 16, heads: 2, feedforward: 16}
-tasks:
-  fits:
-    backbone: {documents: 2, max_document: 8}
-"""
+MICRO = micro.preset(
+    updates=6,
+    prompts=6,
+    decoding=["nucleus"],
+    methods={"cringe": {"generations": 40, "decoding": "nucleus"}},
+    tasks={"fits": {"backbone": {"documents": 2, "max_document": 8}}},
+)
 TASKS = ("convai2", "decode", "fits", "wikitoxic")
 METHODS = ("transformer", "cringe")
 
@@ -49,7 +36,7 @@ def write_small(folder: Path) -> None:
 
 def command(preset: Path, results: Path, data: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m benchmarks.run`` on all tasks."""
-    words = ["--task", "all", "--methods", *METHODS, "--preset", str(preset), "--data", str(data)]
+    words = ["--task", "all", "--methods", *METHODS, "--preset", str(preset), "--data", str(data), "--jobs", "1"]
     return subprocess.run(
         [sys.executable, "-m", "benchmarks.run", *words, "--out", str(results), "--device", "cpu", *options],
         env=os.environ | {"PYTHONPATH": str(Path(benchmarks.__file__).parents[1])},

@@ -45,7 +45,7 @@ def test_memory_that_runs_out(scene: Scene, results: Path, undisturbed: Path, fa
     ]
     remove(results, points)
     faults.tried("out of memory", len(points))
-    ended = scene.run(results, rules=rules, settings=["always_save"])
+    ended = scene.run_here(results, rules=rules, settings=["always_save"])
     assert ended.fired == set(range(len(points))), ended.err
     assert ended.code == 1
     assert list((results / ".resume").iterdir()), "the state of the training is kept"

@@ -133,14 +133,14 @@ def test_what_helps_an_unfinished_training_is_damaged(
     """Its tokens, and its state: in the second of two rounds, which goes on from the first and not from nothing."""
     remove(results, ["decode-cringe-s0-round2"])
     rule = {"at": "cringe.trainer:Trainer.step", "call": UPDATES // 4, "do": "KILL", "to": "self"}
-    assert scene.run(results, rules=[rule], settings=["always_save"]).fired
+    assert scene.run_here(results, rules=[rule], settings=["always_save"]).fired
     (state,) = (results / ".resume").iterdir()
     flip(state)
     faults.tried("state of a training harmed")
     for path in (results / ".tokens").iterdir():
         cut(path)
     faults.tried("tokenised data harmed")
-    ended = scene.run(results)
+    ended = scene.run_here(results)
     assert ended.code == 0, ended.err
     assert f"the training state {state} is damaged" in ended.err
     assert "the training begins again" in ended.err

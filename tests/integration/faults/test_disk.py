@@ -62,7 +62,7 @@ def test_a_disk_that_is_full_in_a_stage(scene: Scene, disk: Disk, undisturbed: P
             shutil.rmtree(disk.results / ".tokens")
         faults.tried("full disk")
         rule = {**point, "stage": f"^{label}-[0-9a-f]+$", "do": "fill"}
-        ended = scene.run(disk.results, rules=[rule], room=disk.room, settings=["always_save"])
+        ended = scene.run_here(disk.results, rules=[rule], room=disk.room, settings=["always_save"])
         assert (ended.code, ended.fired) == (1, {0}), f"{what}\n{ended.err}"
         assert f"failed: {label}: no space left for results in {disk.results} (" in ended.err, f"{what}\n{ended.err}"
         assert "free some, and the same command goes on from here" in ended.err
