@@ -1,12 +1,20 @@
-"""Runs as small as they get: their presets, and what of their results must be equal to the byte."""
+"""Runs as small as they get: presets, commands without a process, and what of the results must be equal to the byte."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, NamedTuple
 
+import pytest
 import yaml
+
+import benchmarks
+from benchmarks.executors.pool import variables
 
 DECODING = {
     "beam": {
@@ -78,3 +86,46 @@ def outputs(results: Path) -> dict[str, bytes]:
         and not path.relative_to(results).parts[0].startswith(".")
         and (path.name in OUTPUTS or path.parent.parent.name == "tables")
     }
+
+
+class Said(NamedTuple):
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def here(*arguments: str, folder: Path, environment: Mapping[str, str] | None = None) -> Said:
+    """Run ``python -m benchmarks.…`` in this process, which need not load what takes seconds; its workers are others.
+
+    Args:
+        arguments: the module's name first.
+        folder: that the command is given in.
+        environment: of its workers.
+    """
+    with pytest.MonkeyPatch.context() as patch, caught() as said:
+        patch.chdir(folder)
+        paths = {"PYTHONPATH": str(Path(benchmarks.__file__).parents[1])}
+        for name, value in {**variables(1), **paths, **(environment or {})}.items():  # the command sets the first
+            patch.setenv(name, value)
+        code = import_module(arguments[0]).main(list(arguments[1:]))
+    return Said(code, *said)
+
+
+@contextmanager
+def caught() -> Iterator[list[str]]:
+    """What this process and those that it starts print in the block, on stdout and stderr, once the block is over."""
+    said: list[str] = []
+    with ExitStack() as stack:
+        files = [stack.enter_context(TemporaryFile("w+", buffering=1)) for _ in range(2)]
+        for number, file in enumerate(files, 1):
+            kept = os.dup(number)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, number)
+            os.dup2(file.fileno(), number)
+        with redirect_stdout(files[0]), redirect_stderr(files[1]):
+            yield said
+        for file in files:
+            file.seek(0)
+            said.append(file.read())

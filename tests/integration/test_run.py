@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,15 +71,19 @@ def read_grid(text: str) -> dict[str, dict[str, str]]:
     return {name: dict(zip(head[1:], cells, strict=True)) for name, *cells in lines}
 
 
-def command(preset: Path, results: Path, *options: str, methods: str = "all") -> Run:
-    """Run ``python -m benchmarks.run`` on DECODE."""
+def arguments(preset: Path, results: Path, *options: str, methods: str = "all") -> tuple[str, ...]:
+    """A run on DECODE."""
+    usual = ("benchmarks.run", "--task", "decode", "--preset", str(preset), "--device", "cpu")
+    return (*usual, "--methods", methods, "--out", str(results), *options)
+
+
+def command(preset: Path, results: Path, *options: str, methods: str = "all", site: Path | None = None) -> Run:
+    """Carry it out; the processes find modules of ``site`` first."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    paths = [*([] if site is None else [str(site)]), str(Path(benchmarks.__file__).parents[1])]
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks.run", "--task", "decode", "--methods", methods),
-            *("--preset", str(preset), "--out", str(results), "--device", "cpu", *options),
-        ],
-        env=os.environ | {"PYTHONPATH": str(Path(benchmarks.__file__).parents[1])},
+        [sys.executable, "-m", *arguments(preset, results, *options, methods=methods)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         cwd=preset.parent,
         capture_output=True,
         text=True,
@@ -88,6 +93,14 @@ def command(preset: Path, results: Path, *options: str, methods: str = "all") ->
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Run(done.returncode, done.stdout, done.stderr, results, seconds)
+
+
+def command_here(preset: Path, results: Path, *options: str) -> Run:
+    """The same in this process."""
+    before = time.process_time()
+    said = micro.here(*arguments(preset, results, *options), folder=preset.parent)
+    assert "Traceback" not in said.err
+    return Run(*said, results, time.process_time() - before)
 
 
 @pytest.fixture(scope="module")
@@ -314,11 +327,11 @@ def test_changed_data_are_other_data(run: Run, preset: Path, data: Path, tmp_pat
         if path.is_file():
             (copy / path.relative_to(data)).parent.mkdir(parents=True, exist_ok=True)
             (copy / path.relative_to(data)).write_bytes(path.read_bytes())
-    before = command(preset, run.results, "--data", str(copy), "--dry-run").out
+    before = command_here(preset, run.results, "--data", str(copy), "--dry-run").out
     assert {line.split()[0] for line in before.splitlines()} == {"done"}
     with (copy / "decode/decode_v0.1/dev.jsonl").open("a") as file:
         file.write("\n")
-    after = command(preset, run.results, "--data", str(copy), "--dry-run").out
+    after = command_here(preset, run.results, "--data", str(copy), "--dry-run").out
     assert {line.split()[0] for line in after.splitlines()} == {"to"}
 
 
@@ -330,7 +343,7 @@ def test_damaged_results_are_refused_in_one_sentence(run: Run, preset: Path, dat
     content = bytearray((scores / "scores.csv").read_bytes())
     content[-3] ^= 1
     (scores / "scores.csv").write_bytes(content)
-    refused = command(preset, tmp_path / "copy", "--data", str(data))
+    refused = command_here(preset, tmp_path / "copy", "--data", str(data))
     assert refused.code == 1
     assert f"{scores.name}: scores.csv" in refused.err
     assert "--repair" in refused.err
@@ -347,7 +360,7 @@ def test_a_method_that_fails_leaves_the_other_rows(run: Run, preset: Path, data:
     results = tmp_path / "results"
     shutil.copytree(run.results, results)
     shutil.rmtree(results / "tables")
-    failed = command(preset, results, "--data", str(data), "--jobs", "1", "--set", "cringe_single.alpha=1e39")
+    failed = command_here(preset, results, "--data", str(data), "--jobs", "1", "--set", "cringe_single.alpha=1e39")
     assert failed.code == 1
     assert "failed: decode-cringe_single-s0-train: ValueError: the loss is not finite by step 10" in failed.err
     (log,) = (results / "failures").iterdir()
@@ -375,13 +388,27 @@ def test_a_method_that_fails_leaves_the_other_rows(run: Run, preset: Path, data:
 
 # Generated data
 
+FEWER = """\
+from benchmarks.tasks import synthetic
+
+
+def fewer(write):
+    def changed(folder, *, seed, **sizes):
+        write(folder, seed=seed, **{name: size // 40 for name, size in sizes.items()})
+
+    return changed
+
+
+synthetic.write_convai2, synthetic.write_decode = map(fewer, (synthetic.write_convai2, synthetic.write_decode))
+"""
+"""What every process of a command loads first: how many data there are is no matter here."""
+
 
 def test_generated_data_are_said_aloud_everywhere(preset: Path, tmp_path: Path) -> None:
     """In the log, the title, the file names and every line of the CSV."""
-    counts = ("prompts", "warmup.updates", "training.updates", "guide.turns_per_dialogue")
-    cheap = [*(f"{key}=1" for key in counts), "decoding.beam=null"]
-    options = ("--data", "synthetic", "--judge", "shared", "--jobs", "1", "--set", *cheap)
-    spoken = command(preset, tmp_path / "runs", *options, methods="transformer")
+    (tmp_path / "sitecustomize.py").write_text(FEWER, encoding="utf-8")
+    options = ("--data", "synthetic", "--jobs", "1")
+    spoken = command(preset, tmp_path / "runs", *options, methods="transformer", site=tmp_path)
     assert spoken.code == 0, spoken.err
     assert spoken.out.startswith("*** GENERATED DATA")
     assert {path.name for path in spoken.table.iterdir()} == {

@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import benchmarks
 from benchmarks import export, score
 from benchmarks.runner import damage
 from benchmarks.tasks import synthetic
-from tests.integration.micro import SMALL, preset
+from tests.integration import micro
 
-MICRO = preset(updates=10, decoding=["greedy", "nucleus"], judge=SMALL)
+MICRO = micro.preset(updates=10, decoding=["greedy", "nucleus"], judge=dict(micro.SMALL))
 CHILD = """\
 import json, sys
 code = open("README.md", encoding="utf-8").read().split("```python\\n")[1].split("```")[0]
@@ -62,15 +61,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place.preset.write_text(MICRO, encoding="utf-8")
     synthetic.write_convai2(place.data, seed=0, train_dialogues=40, valid_dialogues=6)
     synthetic.write_decode(place.data, seed=0, train=160, dev=30, test=30)
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.run", "--methods", "director", *place.usual],
-        env=os.environ | {"PYTHONPATH": str(Path(benchmarks.__file__).parents[1])},
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
+    done = micro.here("benchmarks.run", "--methods", "director", *place.usual, folder=home)
+    assert done.code == 0, done.err
     return place
 
 

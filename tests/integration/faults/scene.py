@@ -10,22 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
-import pytest
-
 import benchmarks
-from benchmarks.executors.pool import variables
 from benchmarks.runner import SCRATCH, damage
 from benchmarks.tasks import synthetic
+from tests.integration import micro
 from tests.integration.micro import outputs, preset
 
 UPDATES = 20
@@ -106,14 +102,9 @@ class Scene:
         told = self._told(rules, plan)
         ensure_running()  # it stays for as long as this process
         before = descendants(os.getpid())
-        with pytest.MonkeyPatch.context() as patch, caught() as said:
-            patch.chdir(self.folder)
-            for name, value in (told | variables(1)).items():  # the command sets the latter for its workers
-                patch.setenv(name, value)
-            code = import_module(arguments[0]).main(list(arguments[1:]))
+        said = micro.here(*arguments, folder=self.folder, environment=told)
         left = filter(alive, descendants(os.getpid()) - before)
-        ended = Ended(code, *said, fired(Path(told["FAULTS"]).with_suffix(".fired")), frozenset(left))
-        return ended.without_traceback()
+        return Ended(*said, fired(Path(told["FAULTS"]).with_suffix(".fired")), frozenset(left)).without_traceback()
 
     def run_arguments(self, results: Path, *options: str) -> tuple[str, ...]:
         """The command whose results all others are compared with."""
@@ -157,24 +148,6 @@ class Running(NamedTuple):
 def fired(folder: Path) -> frozenset[int]:
     """The rules that have happened."""
     return frozenset(int(path.name) for path in folder.glob("*"))
-
-
-@contextmanager
-def caught() -> Iterator[list[str]]:
-    """What this process and those that it starts print in the block, on stdout and stderr, once the block is over."""
-    said: list[str] = []
-    with ExitStack() as stack:
-        files = [stack.enter_context(TemporaryFile("w+", buffering=1)) for _ in range(2)]
-        for number, file in enumerate(files, 1):
-            kept = os.dup(number)
-            stack.callback(os.close, kept)
-            stack.callback(os.dup2, kept, number)
-            os.dup2(file.fileno(), number)
-        with redirect_stdout(files[0]), redirect_stderr(files[1]):
-            yield said
-        for file in files:
-            file.seek(0)
-            said.append(file.read())
 
 
 def alive(pid: int) -> bool:
