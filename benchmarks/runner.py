@@ -155,6 +155,8 @@ def execute(
         with Claims(results) as claims, pool:
             _drain(order, pool, claims, results, data, device, outcome, reporter, limit)
         _sweep(results)  # once more, for a command that this one waited for may have been killed
+    finished = {*outcome.done, *outcome.skipped}
+    _forget_states([stage for stage in stages if stage.label in finished], results)
     return outcome
 
 
@@ -355,7 +357,12 @@ def do_stage(job: Job, out: Path) -> None:
 
 
 def _resume(job: Job) -> Path:
-    return Path(job.results) / RESUME / f"{job.key}.safetensors"
+    return _state(Path(job.results), job.key)
+
+
+def _state(results: Path, key: str) -> Path:
+    """Where the state of a stage's unfinished training is kept."""
+    return results / RESUME / f"{key}.safetensors"
 
 
 def _publish(scratch: Path, target: Path) -> None:
@@ -423,3 +430,20 @@ def _sweep(results: Path) -> None:
         if left_behind(path, Path(path.stem).suffix.removeprefix(".")):
             with suppress(OSError):  # where nothing can be deleted, nothing may have to be written either
                 path.unlink(missing_ok=True)
+
+
+def _forget_states(finished: Iterable[Stage], results: Path) -> None:
+    """Remove the states of trainings that are finished.
+
+    A worker does so itself, unless it is killed when it has just given the directory its name; and one that a command
+    has lost sight of, on another machine, may keep a state of what has been done again since.
+    """
+    claims = Claims(results)
+    for stage in finished:
+        state = _state(results, stage.key)
+        with suppress(OSError):  # as above
+            if state.exists() and claims.take(stage.folder):  # else another command does it again
+                try:
+                    state.unlink(missing_ok=True)
+                finally:
+                    claims.release(stage.folder)

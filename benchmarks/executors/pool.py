@@ -203,7 +203,8 @@ def prepare(messages: Sink, threads: int) -> None:
     import transformers
 
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # What `use_deterministic_algorithms` does, but that this one does not load torch's compiler, which takes a second.
+    torch.set_deterministic_debug_mode("warn")
     # It would also fill all new memory, a twentieth of a small model's step, lest something read it before it writes.
     torch.utils.deterministic.fill_uninitialized_memory = False
     transformers.utils.logging.disable_progress_bar()

@@ -23,24 +23,12 @@ from benchmarks.executors.pool import variables
 from benchmarks.runner import SCRATCH, damage
 from benchmarks.tasks import synthetic
 from cringe.processes import host
+from tests.integration.micro import outputs, preset
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray")
 
 # Its two warm-ups take some seconds each and can be done side by side: one on each node.
-MICRO = """\
-seeds: [0]
-threads: 1
-prompts: 4
-backbone:
-  {kind: scratch, vocabulary: 320, width: 16, encoder_layers: 1, decoder_layers: 1, heads: 2, feedforward: 16,
-   max_source: 24, max_target: 16}
-warmup: {updates: 150, batch_size: 8, learning_rate: 0.01, warmup_updates: 2}
-training: {updates: 4, batch_size: 8, learning_rate: 0.02, warmup_updates: 2}
-decoding:
-  nucleus: {strategy: nucleus, top_p: 0.9, max_new_tokens: 6}
-judge: {kind: linear}
-guide: {epochs: 1, width: 16, heads: 2, feedforward: 16}
-"""
+MICRO = preset(updates=4, warmup=150, prompts=4, decoding=["nucleus"])
 OBJECT_STORE_BYTES = 80 * 2**20
 """Of each node; Ray takes no less than 75 MiB."""
 ENVIRONMENT = os.environ | {
@@ -176,15 +164,6 @@ def at_work(results: Path) -> dict[int, str]:
     """The stage that each process is at, by what it is writing."""
     names = [path.name for path in (results / SCRATCH).glob(f"decode-*.{host()}-*")]
     return {int(name.rpartition(".")[2].split("-")[1]): name.rpartition(".")[0] for name in names}
-
-
-def outputs(results: Path) -> dict[str, bytes]:
-    names = {"predictions.jsonl", "scores.csv", "replies.jsonl", "report.json", "model.safetensors", "tokenizer.json"}
-    return {
-        path.relative_to(results).as_posix(): path.read_bytes()
-        for path in results.rglob("*")
-        if path.is_file() and (path.name in names or path.parent.parent.name == "tables")
-    }
 
 
 def test_a_node_that_is_killed_changes_nothing(

@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,23 +21,10 @@ from benchmarks.runner import TOKENS, damage
 from benchmarks.tasks import synthetic
 from benchmarks.tasks.decode import TASK
 from evaluators.prevalence import LEAST_SUM
+from tests.integration import micro
+from tests.integration.micro import outputs
 
-MICRO = """\
-# As small as it gets; its numbers mean nothing.
-seeds: [0]
-threads: 1
-prompts: 8
-backbone:
-  {kind: scratch, vocabulary: 320, width: 16, encoder_layers: 1, decoder_layers: 1, heads: 2, feedforward: 16,
-   max_source: 24, max_target: 16}
-warmup: {updates: 10, batch_size: 8, learning_rate: 0.01, warmup_updates: 2}
-training: {updates: 10, batch_size: 8, learning_rate: 0.02, warmup_updates: 2}
-decoding:
-  beam: {strategy: beam, beams: 2, min_new_tokens: 3, max_new_tokens: 6, no_repeat_ngram: 3, no_context_ngram: 3}
-  nucleus: {strategy: nucleus, top_p: 0.9, max_new_tokens: 6}
-judge: {kind: linear}
-guide: {epochs: 1, width: 16, heads: 2, feedforward: 16}
-"""
+MICRO = micro.preset(updates=10)
 METHODS = ["transformer", "unlikelihood", "cringe_single"]
 """Some that train a model of their own on the data alone."""
 ALL = list(TASK.methods)
@@ -83,15 +71,19 @@ def read_grid(text: str) -> dict[str, dict[str, str]]:
     return {name: dict(zip(head[1:], cells, strict=True)) for name, *cells in lines}
 
 
-def command(preset: Path, results: Path, *options: str, methods: str = "all") -> Run:
-    """Run ``python -m benchmarks.run`` on DECODE."""
+def arguments(preset: Path, results: Path, *options: str, methods: str = "all") -> tuple[str, ...]:
+    """A run on DECODE."""
+    usual = ("benchmarks.run", "--task", "decode", "--preset", str(preset), "--device", "cpu")
+    return (*usual, "--methods", methods, "--out", str(results), *options)
+
+
+def command(preset: Path, results: Path, *options: str, methods: str = "all", site: Path | None = None) -> Run:
+    """Carry it out; the processes find modules of ``site`` first."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    paths = [*([] if site is None else [str(site)]), str(Path(benchmarks.__file__).parents[1])]
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks.run", "--task", "decode", "--methods", methods),
-            *("--preset", str(preset), "--out", str(results), "--device", "cpu", *options),
-        ],
-        env=os.environ | {"PYTHONPATH": str(Path(benchmarks.__file__).parents[1])},
+        [sys.executable, "-m", *arguments(preset, results, *options, methods=methods)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         cwd=preset.parent,
         capture_output=True,
         text=True,
@@ -101,6 +93,14 @@ def command(preset: Path, results: Path, *options: str, methods: str = "all") ->
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Run(done.returncode, done.stdout, done.stderr, results, seconds)
+
+
+def command_here(preset: Path, results: Path, *options: str) -> Run:
+    """The same in this process."""
+    before = time.process_time()
+    said = micro.here(*arguments(preset, results, *options), folder=preset.parent)
+    assert "Traceback" not in said.err
+    return Run(*said, results, time.process_time() - before)
 
 
 @pytest.fixture(scope="module")
@@ -139,16 +139,6 @@ def tree(folder: Path) -> dict[str, tuple[bytes | None, int]]:
     return {
         path.relative_to(folder).as_posix(): (path.read_bytes() if path.is_file() else None, path.stat().st_mtime_ns)
         for path in folder.rglob("*")
-    }
-
-
-def outputs(results: Path) -> Mapping[str, bytes]:
-    """What law 4 wants equal to the byte: predictions, scores and tables; weights and replies, too, on one machine."""
-    names = {"predictions.jsonl", "scores.csv", "replies.jsonl", "report.json", "model.safetensors", "tokenizer.json"}
-    return {
-        path.relative_to(results).as_posix(): path.read_bytes()
-        for path in results.rglob("*")
-        if path.is_file() and (path.name in names or path.parent.parent.name == "tables")
     }
 
 
@@ -322,20 +312,12 @@ def test_the_same_command_again_changes_no_byte(run: Run, preset: Path, data: Pa
     assert again.seconds < 5
 
 
-def test_side_by_side_or_one_after_the_other_makes_no_difference(
-    run: Run, preset: Path, data: Path, tmp_path: Path
-) -> None:
-    """Two equal runs in fresh folders; the second also orders its stages in another way."""
+def test_a_fresh_run_with_two_jobs_is_equal_to_the_byte(run: Run, preset: Path, data: Path, tmp_path: Path) -> None:
+    """The same in another folder, by other processes, side by side, which also orders the stages in another way."""
     two = command(preset, tmp_path / "two", "--data", str(data), "--jobs", "2")
     assert (two.code, two.out) == (0, run.out)
     assert outputs(two.results) == outputs(run.results)
     assert sum(name.endswith("predictions.jsonl") for name in outputs(run.results)) == len(ALL) + 3
-
-
-def test_another_fresh_run_is_equal_to_the_byte(run: Run, preset: Path, data: Path, tmp_path: Path) -> None:
-    fresh = command(preset, tmp_path / "fresh", "--data", str(data), "--jobs", "1")
-    assert (fresh.code, fresh.out) == (0, run.out)
-    assert outputs(fresh.results) == outputs(run.results)
 
 
 def test_changed_data_are_other_data(run: Run, preset: Path, data: Path, tmp_path: Path) -> None:
@@ -345,11 +327,11 @@ def test_changed_data_are_other_data(run: Run, preset: Path, data: Path, tmp_pat
         if path.is_file():
             (copy / path.relative_to(data)).parent.mkdir(parents=True, exist_ok=True)
             (copy / path.relative_to(data)).write_bytes(path.read_bytes())
-    before = command(preset, run.results, "--data", str(copy), "--dry-run").out
+    before = command_here(preset, run.results, "--data", str(copy), "--dry-run").out
     assert {line.split()[0] for line in before.splitlines()} == {"done"}
     with (copy / "decode/decode_v0.1/dev.jsonl").open("a") as file:
         file.write("\n")
-    after = command(preset, run.results, "--data", str(copy), "--dry-run").out
+    after = command_here(preset, run.results, "--data", str(copy), "--dry-run").out
     assert {line.split()[0] for line in after.splitlines()} == {"to"}
 
 
@@ -361,7 +343,7 @@ def test_damaged_results_are_refused_in_one_sentence(run: Run, preset: Path, dat
     content = bytearray((scores / "scores.csv").read_bytes())
     content[-3] ^= 1
     (scores / "scores.csv").write_bytes(content)
-    refused = command(preset, tmp_path / "copy", "--data", str(data))
+    refused = command_here(preset, tmp_path / "copy", "--data", str(data))
     assert refused.code == 1
     assert f"{scores.name}: scores.csv" in refused.err
     assert "--repair" in refused.err
@@ -378,7 +360,7 @@ def test_a_method_that_fails_leaves_the_other_rows(run: Run, preset: Path, data:
     results = tmp_path / "results"
     shutil.copytree(run.results, results)
     shutil.rmtree(results / "tables")
-    failed = command(preset, results, "--data", str(data), "--jobs", "1", "--set", "cringe_single.alpha=1e39")
+    failed = command_here(preset, results, "--data", str(data), "--jobs", "1", "--set", "cringe_single.alpha=1e39")
     assert failed.code == 1
     assert "failed: decode-cringe_single-s0-train: ValueError: the loss is not finite by step 10" in failed.err
     (log,) = (results / "failures").iterdir()
@@ -406,12 +388,27 @@ def test_a_method_that_fails_leaves_the_other_rows(run: Run, preset: Path, data:
 
 # Generated data
 
+FEWER = """\
+from benchmarks.tasks import synthetic
+
+
+def fewer(write):
+    def changed(folder, *, seed, **sizes):
+        write(folder, seed=seed, **{name: size // 40 for name, size in sizes.items()})
+
+    return changed
+
+
+synthetic.write_convai2, synthetic.write_decode = map(fewer, (synthetic.write_convai2, synthetic.write_decode))
+"""
+"""What every process of a command loads first: how many data there are is no matter here."""
+
 
 def test_generated_data_are_said_aloud_everywhere(preset: Path, tmp_path: Path) -> None:
     """In the log, the title, the file names and every line of the CSV."""
-    counts = ("prompts", "warmup.updates", "training.updates", "guide.turns_per_dialogue", "judge.turns_per_dialogue")
-    cheap = [f"{key}=1" for key in counts]
-    spoken = command(preset, tmp_path / "runs", "--data", "synthetic", "--set", *cheap, methods="transformer")
+    (tmp_path / "sitecustomize.py").write_text(FEWER, encoding="utf-8")
+    options = ("--data", "synthetic", "--jobs", "1")
+    spoken = command(preset, tmp_path / "runs", *options, methods="transformer", site=tmp_path)
     assert spoken.code == 0, spoken.err
     assert spoken.out.startswith("*** GENERATED DATA")
     assert {path.name for path in spoken.table.iterdir()} == {

@@ -12,26 +12,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import benchmarks
 from benchmarks import export, score
 from benchmarks.runner import damage
 from benchmarks.tasks import synthetic
+from tests.integration import micro
 
-MICRO = """\
-# As small as it gets; its numbers mean nothing.
-seeds: [0]
-threads: 1
-prompts: 8
-backbone:
-  {kind: scratch, vocabulary: 320, width: 16, encoder_layers: 1, decoder_layers: 1, heads: 2, feedforward: 16,
-   max_source: 24, max_target: 16}
-warmup: {updates: 10, batch_size: 8, learning_rate: 0.01, warmup_updates: 2}
-training: {updates: 10, batch_size: 8, learning_rate: 0.02, warmup_updates: 2}
-decoding:
-  greedy: {strategy: greedy, max_new_tokens: 6}
-  nucleus: {strategy: nucleus, top_p: 0.9, max_new_tokens: 6}
-judge: {epochs: 1, width: 16, heads: 2, feedforward: 16}
-"""
+MICRO = micro.preset(updates=10, decoding=["greedy", "nucleus"], judge=dict(micro.SMALL))
 CHILD = """\
 import json, sys
 code = open("README.md", encoding="utf-8").read().split("```python\\n")[1].split("```")[0]
@@ -75,15 +61,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place.preset.write_text(MICRO, encoding="utf-8")
     synthetic.write_convai2(place.data, seed=0, train_dialogues=40, valid_dialogues=6)
     synthetic.write_decode(place.data, seed=0, train=160, dev=30, test=30)
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.run", "--methods", "director", *place.usual],
-        env=os.environ | {"PYTHONPATH": str(Path(benchmarks.__file__).parents[1])},
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
+    done = micro.here("benchmarks.run", "--methods", "director", *place.usual, folder=home)
+    assert done.code == 0, done.err
     return place
 
 

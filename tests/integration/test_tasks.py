@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import benchmarks
 from benchmarks.tasks import registry, synthetic
+from tests.integration import micro
 
-MICRO = """\
-# As small as it gets; its numbers mean nothing.
-seeds: [0]
-threads: 1
-prompts: 6
-backbone:
-  {kind: scratch, vocabulary: 320, width: 16, encoder_layers: 1, decoder_layers: 1, heads: 2, feedforward: 16,
-   max_source: 24, max_target: 16}
-warmup: {updates: 6, batch_size: 8, learning_rate: 0.01, warmup_updates: 2}
-training: {updates: 6, batch_size: 8, learning_rate: 0.02, warmup_updates: 2}
-methods:
-  cringe: {generations: 40, decoding: nucleus}
-decoding:
-  beam: {strategy: beam, beams: 2, min_new_tokens: 3, max_new_tokens: 6, no_repeat_ngram: 3, no_context_ngram: 3}
-  nucleus: {strategy: nucleus, top_p: 0.9, max_new_tokens: 6}
-judge: {kind: linear}
-guide: {epochs: 1, width: 16, heads: 2, feedforward: 16}
-tasks:
-  fits:
-    backbone: {documents: 2, max_document: 8}
-"""
+MICRO = micro.preset(
+    updates=6,
+    prompts=6,
+    decoding=["nucleus"],
+    methods={"cringe": {"generations": 40, "decoding": "nucleus"}},
+    tasks={"fits": {"backbone": {"documents": 2, "max_document": 8}}},
+)
 TASKS = ("convai2", "decode", "fits", "wikitoxic")
 METHODS = ("transformer", "cringe")
 
@@ -47,18 +30,10 @@ def write_small(folder: Path) -> None:
     synthetic.write_fits(folder, seed=0, train=60, valid=20, test=20, unseen=20)
 
 
-def command(preset: Path, results: Path, data: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m benchmarks.run`` on all tasks."""
-    words = ["--task", "all", "--methods", *METHODS, "--preset", str(preset), "--data", str(data)]
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.run", *words, "--out", str(results), "--device", "cpu", *options],
-        env=os.environ | {"PYTHONPATH": str(Path(benchmarks.__file__).parents[1])},
-        cwd=preset.parent,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+def command(place: Path) -> micro.Said:
+    """Run all tasks."""
+    words = ("--task", "all", "--methods", *METHODS, "--preset", "micro.yaml", "--data", "data", "--out", "runs")
+    return micro.here("benchmarks.run", *words, "--device", "cpu", "--jobs", "1", folder=place)
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +45,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(place: Path) -> subprocess.CompletedProcess[str]:
-    return command(place / "micro.yaml", place / "runs", place / "data")
+def done(place: Path) -> micro.Said:
+    return command(place)
 
 
 @pytest.fixture(scope="module")
-def tables(place: Path, done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
+def tables(place: Path, done: micro.Said) -> dict[str, dict[str, Any]]:
     """The JSON of each task's table."""
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     found = {}
     for folder in (place / "runs" / "tables").iterdir():
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -129,18 +104,18 @@ def test_the_average_is_weighted_by_the_examples_of_each_split(place: Path, tabl
             assert cells["f1@average"]["value"] == pytest.approx(average, abs=1e-4)
 
 
-def test_missing_data_are_named_when_the_rest_is_done(place: Path, done: subprocess.CompletedProcess[str]) -> None:
+def test_missing_data_are_named_when_the_rest_is_done(place: Path, done: micro.Said) -> None:
     """Of three tasks that have their data nothing is left to do; the fourth is named, and the exit code is 3."""
-    assert done.returncode == 0
+    assert done.code == 0
     (place / "data" / "fits").rename(place / "elsewhere")
     try:
-        again = command(place / "micro.yaml", place / "runs", place / "data")
+        again = command(place)
     finally:
         (place / "elsewhere").rename(place / "data" / "fits")
-    assert again.returncode == 3
+    assert again.code == 3
     for title in ("## convai2:", "## decode:", "## wikitoxic:"):
-        assert title in again.stdout
-    assert "## fits:" not in again.stdout
-    assert "fits/human_model_chats/train.txt" in again.stderr
-    assert "next step" in again.stderr
-    assert "Traceback" not in again.stderr
+        assert title in again.out
+    assert "## fits:" not in again.out
+    assert "fits/human_model_chats/train.txt" in again.err
+    assert "next step" in again.err
+    assert "Traceback" not in again.err

@@ -12,33 +12,11 @@ from benchmarks.executors.pool import THREAD_VARIABLES
 from benchmarks.run import main
 from benchmarks.runner import SCRATCH, damage
 from benchmarks.tasks import synthetic
+from tests.integration.micro import outputs, preset
 
-MICRO = """\
-seeds: [0]
-threads: 1
-prompts: 4
-backbone:
-  {kind: scratch, vocabulary: 320, width: 16, encoder_layers: 1, decoder_layers: 1, heads: 2, feedforward: 16,
-   max_source: 24, max_target: 16}
-warmup: {updates: 4, batch_size: 8, learning_rate: 0.01, warmup_updates: 2}
-training: {updates: 4, batch_size: 8, learning_rate: 0.02, warmup_updates: 2}
-decoding:
-  nucleus: {strategy: nucleus, top_p: 0.9, max_new_tokens: 6}
-judge: {kind: linear}
-guide: {epochs: 1, width: 16, heads: 2, feedforward: 16}
-"""
+MICRO = preset(updates=4, prompts=4, decoding=["nucleus"])
 STAGES = 11
 """Of the transformer's table, one seed and one decoding."""
-
-
-def everything(results: Path) -> dict[str, bytes]:
-    """Bytes of all that law 4 wants equal; seconds and commits differ."""
-    names = {"predictions.jsonl", "scores.csv", "replies.jsonl", "report.json", "model.safetensors", "tokenizer.json"}
-    return {
-        path.relative_to(results).as_posix(): path.read_bytes()
-        for path in results.rglob("*")
-        if path.is_file() and (path.name in names or path.parent.parent.name == "tables")
-    }
 
 
 def test_stopped_twice_it_ends_in_the_same_bytes(
@@ -49,13 +27,13 @@ def test_stopped_twice_it_ends_in_the_same_bytes(
     # The runner sets these for its workers; they shall not outlive the test.
     for name in (*THREAD_VARIABLES, "OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM", "CUBLAS_WORKSPACE_CONFIG"):
         monkeypatch.setenv(name, os.environ.get(name, "1" if name.endswith("THREADS") else ""))
-    preset, data = tmp_path / "micro.yaml", tmp_path / "data"
-    preset.write_text(MICRO, encoding="utf-8")
+    micro, data = tmp_path / "micro.yaml", tmp_path / "data"
+    micro.write_text(MICRO, encoding="utf-8")
     synthetic.write_convai2(data, seed=0, train_dialogues=30, valid_dialogues=5)
     synthetic.write_decode(data, seed=0, train=80, dev=20, test=20)
 
     def call(out: Path, *options: str) -> tuple[int, str, str]:
-        words = ["--task", "decode", "--methods", "transformer", "--preset", str(preset), "--data", str(data)]
+        words = ["--task", "decode", "--methods", "transformer", "--preset", str(micro), "--data", str(data)]
         words += ["--device", "cpu", "--jobs", "1", "--out", str(out), *options]
         code = main(words, clock=lambda: 60.0 * len(list(out.glob("*/DONE"))))
         said = capsys.readouterr()
@@ -77,5 +55,5 @@ def test_stopped_twice_it_ends_in_the_same_bytes(
         assert cells["transformer"] == "n/a"
     code, out, err = call(parts, "--time-limit", "2.5")
     assert (code, out) == (0, whole), err
-    assert everything(parts) == everything(tmp_path / "whole")
+    assert outputs(parts) == outputs(tmp_path / "whole")
     assert len(list(parts.glob("*/DONE"))) == STAGES

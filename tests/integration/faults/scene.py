@@ -14,34 +14,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import benchmarks
 from benchmarks.runner import SCRATCH, damage
 from benchmarks.tasks import synthetic
+from tests.integration import micro
+from tests.integration.micro import outputs, preset
 
-PRESET = """\
-seeds: [0]
-threads: 1
-prompts: 8
-backbone:
-  {kind: scratch, vocabulary: 320, width: 16, encoder_layers: 1, decoder_layers: 1, heads: 2, feedforward: 16,
-   max_source: 24, max_target: 16}
-warmup: {updates: 20, batch_size: 8, learning_rate: 0.01, warmup_updates: 2}
-training: {updates: 20, batch_size: 8, learning_rate: 0.02, warmup_updates: 2}
-decoding:
-  beam: {strategy: beam, beams: 2, min_new_tokens: 3, max_new_tokens: 6, no_repeat_ngram: 3, no_context_ngram: 3}
-  nucleus: {strategy: nucleus, top_p: 0.9, max_new_tokens: 6}
-judge: {kind: linear}
-guide: {epochs: 1, width: 16, heads: 2, feedforward: 16}
-"""
 UPDATES = 20
 TASK, METHODS = "decode", ("transformer", "cringe")
 TIMEOUT = 240
 """Seconds; a command takes a few on a machine that does nothing else."""
 FINISHED = re.compile(rf"{TASK}-.+-[0-9a-f]{{12}}")
-OUTPUTS = frozenset({"predictions.jsonl", "scores.csv", "replies.jsonl", "model.safetensors", "report.json"})
 
 
 class Ended(NamedTuple):
@@ -54,6 +41,11 @@ class Ended(NamedTuple):
     """Which rules have happened, by their place."""
     left: frozenset[int]
     """Processes that it started and that did not end with it."""
+
+    def without_traceback(self) -> Ended:
+        """Itself: whatever happens, it is said in sentences."""
+        assert "Traceback" not in self.err, self.err
+        return self
 
     @property
     def started(self) -> list[str]:
@@ -73,7 +65,7 @@ class Scene:
     def make(cls, folder: Path) -> Scene:
         """Lay out preset, data, and the injector."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "micro.yaml").write_text(PRESET, encoding="utf-8")
+        (folder / "micro.yaml").write_text(preset(updates=UPDATES), encoding="utf-8")
         synthetic.write_convai2(folder / "data", seed=1, train_dialogues=40, valid_dialogues=6)
         synthetic.write_decode(folder / "data", seed=1, train=160, dev=30, test=30)
         (folder / "site").mkdir()
@@ -82,23 +74,37 @@ class Scene:
 
     def begin(self, *arguments: str, rules: Sequence[Mapping[str, Any]] = (), **plan: Any) -> Running:
         """Start ``python -m benchmarks.…`` with faults in it."""
-        self.made += 1
-        file = self.folder / f"faults-{os.getpid()}-{self.made}.json"
-        file.write_text(json.dumps({"rules": list(rules), **plan}))
-        paths = [str(self.folder / "site"), str(Path(benchmarks.__file__).parents[1])]
+        told = self._told(rules, plan)
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "FAULTS": str(file)},
+            env=os.environ | told,
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        return Running(process, file.with_suffix(".fired"))
+        return Running(process, Path(told["FAULTS"]).with_suffix(".fired"))
+
+    def _told(self, rules: Sequence[Mapping[str, Any]], plan: Mapping[str, Any]) -> dict[str, str]:
+        """What the environment of a process must hold that faults are to happen in."""
+        self.made += 1
+        file = self.folder / f"faults-{os.getpid()}-{self.made}.json"
+        file.write_text(json.dumps({"rules": list(rules), **plan}))
+        paths = [str(self.folder / "site"), str(Path(benchmarks.__file__).parents[1])]
+        return {"PYTHONPATH": os.pathsep.join(paths), "FAULTS": str(file)}
 
     def command(self, *arguments: str, **more: Any) -> Ended:
         """Run ``python -m benchmarks.…`` to its end."""
         return self.begin(*arguments, **more).end()
+
+    def here(self, *arguments: str, rules: Sequence[Mapping[str, Any]] = (), **plan: Any) -> Ended:
+        """The same in this process, which need not load what takes seconds; faults happen in its workers alone."""
+        told = self._told(rules, plan)
+        ensure_running()  # it stays for as long as this process
+        before = descendants(os.getpid())
+        said = micro.here(*arguments, folder=self.folder, environment=told)
+        left = filter(alive, descendants(os.getpid()) - before)
+        return Ended(*said, fired(Path(told["FAULTS"]).with_suffix(".fired")), frozenset(left)).without_traceback()
 
     def run_arguments(self, results: Path, *options: str) -> tuple[str, ...]:
         """The command whose results all others are compared with."""
@@ -108,6 +114,10 @@ class Scene:
     def run(self, results: Path, *options: str, **more: Any) -> Ended:
         """Run it."""
         return self.command(*self.run_arguments(results, *options), **more)
+
+    def run_here(self, results: Path, *options: str, **more: Any) -> Ended:
+        """Run it in this process."""
+        return self.here(*self.run_arguments(results, *options), **more)
 
 
 class Running(NamedTuple):
@@ -131,10 +141,13 @@ class Running(NamedTuple):
         wait = time.monotonic() + 15
         while any(map(alive, below)) and time.monotonic() < wait:
             time.sleep(0.05)
-        fired = frozenset(int(path.name) for path in self.fired.glob("*"))
-        ended = Ended(process.returncode, out, err, fired, frozenset(filter(alive, below)))
-        assert "Traceback" not in ended.err, ended.err
-        return ended
+        ended = Ended(process.returncode, out, err, fired(self.fired), frozenset(filter(alive, below)))
+        return ended.without_traceback()
+
+
+def fired(folder: Path) -> frozenset[int]:
+    """The rules that have happened."""
+    return frozenset(int(path.name) for path in folder.glob("*"))
 
 
 def alive(pid: int) -> bool:
@@ -171,17 +184,6 @@ def remove(results: Path, labels: Iterable[str]) -> None:
     """Delete finished directories, so that the same command does these stages again."""
     for label in labels:
         shutil.rmtree(stages(results)[label])
-
-
-def outputs(results: Path) -> dict[str, bytes]:
-    """What must be equal to the byte: predictions, scores and tables; replies, reports on judges and weights, too."""
-    return {
-        path.relative_to(results).as_posix(): path.read_bytes()
-        for path in sorted(results.rglob("*"))
-        if path.is_file()
-        and not path.relative_to(results).parts[0].startswith(".")
-        and (path.name in OUTPUTS or path.parent.parent.name == "tables")
-    }
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -45,7 +45,7 @@ def test_memory_that_runs_out(scene: Scene, results: Path, undisturbed: Path, fa
     ]
     remove(results, points)
     faults.tried("out of memory", len(points))
-    ended = scene.run(results, rules=rules, settings=["always_save"])
+    ended = scene.run_here(results, rules=rules, settings=["always_save"])
     assert ended.fired == set(range(len(points))), ended.err
     assert ended.code == 1
     assert list((results / ".resume").iterdir()), "the state of the training is kept"
@@ -56,7 +56,7 @@ def test_memory_that_runs_out(scene: Scene, results: Path, undisturbed: Path, fa
     assert "--set decoding.NAME.batch_size=16" in said["decode-backbone-beam"]
     assert "with batches of 64 pairs; lower it, such as --set guide.batch_size=32" in said["decode-guide"]
     assert all("--jobs 1" in line and "traceback in" in line for line in said.values())
-    last = scene.run(results)
+    last = scene.run_here(results)
     assert last.code == 0, last.err
     assert_same(results, undisturbed)
     faults.survived("out of memory", len(points))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, export, publish, report, run
+from benchmarks import compare, export, publish, report
 from benchmarks.runner import damage
 from tests.integration.faults.conftest import Faults
 from tests.integration.faults.scene import UPDATES, Scene, assert_same, remove, stages
@@ -81,23 +81,16 @@ def test_commands_that_read_name_it(
     assert not (tmp_path / "out" / "tables").exists()
 
 
-def test_a_table_is_written_again(
-    scene: Scene,
-    results: Path,
-    undisturbed: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    faults: Faults,
-) -> None:
+def test_a_table_is_written_again(scene: Scene, results: Path, undisturbed: Path, faults: Faults) -> None:
     """By the same command, which says so; a file that nobody knows is left alone."""
-    monkeypatch.chdir(scene.folder)
     (folder,) = (results / "tables").iterdir()
     for name in sorted(path.name for path in folder.iterdir()):
         for harm in HARM.values():
             faults.tried("file of a table harmed")
             harm(folder / name)
-            assert run.main(scene.run_arguments(results)[1:]) == 0
-            said = capsys.readouterr().err
+            ended = scene.run_here(results)
+            said = ended.err
+            assert ended.code == 0, said
             assert f"note: {folder}: " in said
             assert "written again" in said
             assert name in said or name == "DONE"
@@ -122,12 +115,12 @@ def test_what_is_damaged_is_done_again_on_request(
         files = sorted(path for path in folder.iterdir() if path.is_file() and path.stat().st_size)
         harm(random.Random(f"{SEED} {label}").choice(files))
         faults.tried("directory damaged")
-    refused = scene.run(results)
+    refused = scene.run_here(results)
     assert (refused.code, refused.out) == (1, "")
     assert all(f"  {stages(results)[label].name}: " in refused.err for label in labels)
     assert "the same command with --repair does these again" in refused.err
     assert not refused.started
-    repaired = scene.run(results, "--repair")
+    repaired = scene.run_here(results, "--repair")
     assert repaired.code == 0, repaired.err
     assert sorted(repaired.started) == labels
     assert_same(results, undisturbed)
@@ -140,14 +133,14 @@ def test_what_helps_an_unfinished_training_is_damaged(
     """Its tokens, and its state: in the second of two rounds, which goes on from the first and not from nothing."""
     remove(results, ["decode-cringe-s0-round2"])
     rule = {"at": "cringe.trainer:Trainer.step", "call": UPDATES // 4, "do": "KILL", "to": "self"}
-    assert scene.run(results, rules=[rule], settings=["always_save"]).fired
+    assert scene.run_here(results, rules=[rule], settings=["always_save"]).fired
     (state,) = (results / ".resume").iterdir()
     flip(state)
     faults.tried("state of a training harmed")
     for path in (results / ".tokens").iterdir():
         cut(path)
     faults.tried("tokenised data harmed")
-    ended = scene.run(results)
+    ended = scene.run_here(results)
     assert ended.code == 0, ended.err
     assert f"the training state {state} is damaged" in ended.err
     assert "the training begins again" in ended.err

@@ -62,14 +62,14 @@ def test_a_disk_that_is_full_in_a_stage(scene: Scene, disk: Disk, undisturbed: P
             shutil.rmtree(disk.results / ".tokens")
         faults.tried("full disk")
         rule = {**point, "stage": f"^{label}-[0-9a-f]+$", "do": "fill"}
-        ended = scene.run(disk.results, rules=[rule], room=disk.room, settings=["always_save"])
+        ended = scene.run_here(disk.results, rules=[rule], room=disk.room, settings=["always_save"])
         assert (ended.code, ended.fired) == (1, {0}), f"{what}\n{ended.err}"
         assert f"failed: {label}: no space left for results in {disk.results} (" in ended.err, f"{what}\n{ended.err}"
         assert "free some, and the same command goes on from here" in ended.err
         assert label not in whole(disk.results)
         assert not list((disk.results / ".resume").glob("*.tmp"))
         disk.filler.unlink(missing_ok=True)
-    last = scene.run(disk.results)
+    last = scene.run_here(disk.results)
     assert last.code == 0, last.err
     shutil.rmtree(disk.results / "failures", ignore_errors=True)
     assert_same(disk.results, undisturbed)
@@ -85,14 +85,14 @@ def test_a_disk_that_is_full_when_the_table_is_written(
     shutil.rmtree(disk.results / "tables")
     disk.fill(free)
     faults.tried("full disk")
-    full = scene.run(disk.results)
+    full = scene.run_here(disk.results)
     refused(full, f"cannot write results to {disk.results}: No space left on device ({disk.results}/")
     assert "free some space, or name another folder with --out" in full.err
     expected = contents(undisturbed / "tables")
     there = contents(disk.results / "tables")
     assert {name: expected[name] for name in there} == there
     disk.filler.unlink()
-    assert scene.run(disk.results).code == 0
+    assert scene.run_here(disk.results).code == 0
     assert_same(disk.results, undisturbed)
     faults.survived("full disk")
 
@@ -102,7 +102,7 @@ def test_files_that_cannot_grow(scene: Scene, results: Path, undisturbed: Path, 
     shutil.rmtree(results / "tables")
     faults.tried("full disk")
     refused(scene.run(results, rules=[{"at": WRITING, "call": 2, "do": "fill"}]), "File too large")
-    assert scene.run(results).code == 0
+    assert scene.run_here(results).code == 0
     assert_same(results, undisturbed)
     faults.survived("full disk")
 
@@ -116,10 +116,10 @@ def test_other_commands_on_a_full_disk(what: str, scene: Scene, disk: Disk, tmp_
     there, elsewhere = disk.folder / "out", tmp_path / "elsewhere"
     disk.fill(30000)
     faults.tried("full disk")
-    refused(scene.command(*arguments, str(there)), f"{there}: No space left on device")
+    refused(scene.here(*arguments, str(there)), f"{there}: No space left on device")
     disk.filler.unlink()
     for out in (there, elsewhere):
-        assert scene.command(*arguments, str(out)).code == 0
+        assert scene.here(*arguments, str(out)).code == 0
     assert contents(there) == contents(elsewhere)
     faults.survived("full disk")
 
@@ -144,16 +144,16 @@ def test_a_folder_that_cannot_be_written_to(
     }
     said = (undisturbed.parent / "said").read_text(encoding="utf-8")
     with read_only(results):
-        again = scene.run(results)
+        again = scene.run_here(results)
         assert (again.code, again.out) == (0, said), again.err
-        elsewhere = scene.command("benchmarks.report", str(results), "--out", str(tmp_path / "report"))
+        elsewhere = scene.here("benchmarks.report", str(results), "--out", str(tmp_path / "report"))
         assert elsewhere.code == 0, elsewhere.err
     remove(results, ["decode-transformer-s0-scores"])
     before = contents(results)
     with read_only(results):
         for name, arguments in commands.items():
             faults.tried("read-only folder")
-            ended = scene.command(*arguments)
+            ended = scene.here(*arguments)
             assert not ended.started
             refused(ended, str(results))
             assert "Read-only file system" in ended.err or "Permission denied" in ended.err, (name, ended.err)

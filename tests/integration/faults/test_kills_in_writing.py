@@ -49,7 +49,7 @@ def test_while_results_are_written(
     if what in made:
         shutil.copytree(made[what], out, dirs_exist_ok=True)
     else:
-        assert scene.command(*arguments).code == 0
+        assert scene.here(*arguments).code == 0
         made[what] = tmp_path / "made"
         shutil.copytree(out, made[what])
     expected = contents(out)
@@ -61,7 +61,7 @@ def test_while_results_are_written(
     # A file that has its name is whole.
     torn = {file for file, found in visible(out).items() if found not in (expected.get(file), old.get(file))}
     assert not torn
-    assert scene.command(*arguments).code == 0
+    assert scene.here(*arguments).code == 0
     assert contents(out) == expected
     assert not list(out.parent.glob(f".{out.name}*"))
     faults.survived(f"SIG{signal} while {what} writes")

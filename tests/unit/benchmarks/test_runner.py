@@ -641,6 +641,45 @@ def test_half_written_states_and_tokens_of_the_living_are_kept(tmp_path: Path) -
     assert {path.name for path in tokens.iterdir()} == {f".building-{name}-a_b1" for name in kept}
 
 
+def kept_state(results: Path, stage: Stage) -> Path:
+    path = results / RESUME / f"{stage.key}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_states_of_finished_trainings_are_swept_others_are_kept(tmp_path: Path) -> None:
+    """As of a worker that was killed when it had just given the directory its name."""
+    stages = [first := stage("first"), stage("second", pid=True), stage("failing", do="fail")]
+    states = [kept_state(tmp_path, one) for one in stages]
+    before = kept_state(tmp_path, stage("first", files={"of settings": "changed since"}))
+    run([first], tmp_path)
+    assert not states[0].exists(), "of what was done now"
+    states[0].touch()
+    run(stages, tmp_path)
+    assert not states[0].exists(), "of what was done before"
+    assert not states[1].exists()
+    assert states[2].exists(), "of what failed"
+    assert before.exists()
+    states[0].touch()
+    run([first], tmp_path)
+    assert not states[0].exists(), "where there is nothing to do"
+
+
+def test_the_state_of_what_is_done_again_is_kept(tmp_path: Path) -> None:
+    """By another command, with --force."""
+    first = stage("first")
+    run([first], tmp_path)
+    state = kept_state(tmp_path, first)
+    with claims.Claims(tmp_path) as others:
+        assert others.take(first.folder)
+        run([first], tmp_path)
+        assert state.exists()
+    run([first], tmp_path)
+    assert not state.exists()
+    assert not list((tmp_path / claims.FOLDER).iterdir())
+
+
 def test_leftovers_of_a_killed_worker_are_swept_by_the_next_run(tmp_path: Path) -> None:
     run([stage("dead", do="die")], tmp_path)
     run([stage("good")], tmp_path)
