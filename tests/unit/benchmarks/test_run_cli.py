@@ -113,7 +113,7 @@ print(json.dumps(sorted(name for name in sys.modules if "." not in name)))
     ("arguments", "code"),
     [
         ("--task decod --methods all --set training.updates=x", 2),
-        ("--task decode --methods all --data nowhere", 3),
+        ("--task decode --methods all --data nowhere --device cpu", 3),
         ("--task decode --methods all --data synthetic --dry-run --device cpu", 0),
     ],
 )

@@ -331,7 +331,7 @@ def test_memory_and_time(measured: tuple[Path, dict[str, Any]]) -> None:
     assert found["rows"] == 20_000
     assert found["seconds"] < 60 / 8
     assert found["added"] < 100e6
-    assert found["peak"] < 700e6
+    assert found["peak"] < 1e9  # most of it torch, more with CUDA
 
 
 @pytest.mark.slow
