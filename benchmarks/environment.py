@@ -20,7 +20,8 @@ def environment(device: str) -> dict[str, Any]:
     """
     import torch
 
-    packages = {item.metadata["Name"]: item.version for item in distributions() if item.metadata["Name"]}
+    described = (item.metadata for item in distributions())  # parsed anew whenever it is asked for
+    packages = {about["Name"]: about["Version"] for about in described if about["Name"]}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

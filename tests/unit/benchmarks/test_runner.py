@@ -2,7 +2,8 @@
 
 The stages are made up and cheap. Workers are started afresh, so they are told where to find the module by a
 ``sitecustomize`` of this test's folder, which also stands in for torch and transformers: both take seconds to import,
-and no stage here uses them. Real stages are run by ``tests/integration``.
+and no stage here uses them. Where a test is of what is done when, and not of who does it, stages are done `Here`, for
+to start a worker takes half a second. Real stages are run by ``tests/integration``.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
 import benchmarks
 from benchmarks import claims, runner
 from benchmarks.errors import UserError
-from benchmarks.executors.pool import THREAD_VARIABLES
+from benchmarks.executors.pool import THREAD_VARIABLES, Workers
 from benchmarks.plan import Stage
 from benchmarks.progress import Reporter
 from benchmarks.runner import RESUME, SCRATCH, TOKENS, Outcome, damage, execute, longest_first, share_out
@@ -96,7 +99,7 @@ for name in ("torch", "transformers"):
 
 
 @pytest.fixture(autouse=True)
-def made_up_stages(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def made_up_stages(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lets this process and its workers find ``benchmarks.stages.made_up``."""
     folder = tmp_path_factory.mktemp("site")
     module = folder / "made_up_stage.py"
@@ -114,6 +117,8 @@ def made_up_stages(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     # The runner sets these for its workers; they shall not outlive the test.
     for name in (*THREAD_VARIABLES, "OMP_WAIT_POLICY", "TOKENIZERS_PARALLELISM", "CUBLAS_WORKSPACE_CONFIG"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
+    yield
+    sys.modules.pop("benchmarks.stages.made_up", None)
 
 
 def stage(label: str, parents: Mapping[str, Stage] | None = None, **settings: object) -> Stage:
@@ -127,10 +132,41 @@ def stage(label: str, parents: Mapping[str, Stage] | None = None, **settings: ob
     )
 
 
+class Here:
+    """One worker, that is this process."""
+
+    def __init__(self) -> None:
+        self.free = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, work: Callable[[Any], str | None], job: Any) -> Future[str | None]:
+        assert self.free
+        self.free = False
+        future: Future[str | None] = Future()
+        future.set_result(work(job))
+        return future
+
+    def release(self, future: Future[str | None]) -> None:
+        self.free = True
+
+    def lost(self, error: BaseException) -> str | None:
+        return None
+
+
+def run_here(stages: list[Stage], results: Path, *, force: bool = False) -> Outcome:
+    return run(stages, results, force=force, workers=Here)
+
+
 def run(
     stages: list[Stage],
     results: Path,
     *,
+    workers: Callable[[], Workers] | None = None,
     jobs: int = 1,
     force: bool = False,
     threads: int = 1,
@@ -146,6 +182,7 @@ def run(
         force=force,
         reporter=Reporter(len(stages), io.StringIO()),
         gpus=gpus,
+        workers=workers,
     )
 
 
@@ -212,11 +249,11 @@ def test_the_second_time_nothing_is_done_and_no_worker_started(tmp_path: Path, m
 
 def test_only_what_is_missing_is_done(tmp_path: Path) -> None:
     stages = [first := stage("first"), second := stage("second", {"source": first})]
-    run(stages, tmp_path)
+    run_here(stages, tmp_path)
     before = tree(tmp_path / first.folder)
     shutil.rmtree(tmp_path / second.folder)
     third = stage("third", {"source": second})
-    assert run([*stages, third], tmp_path) == Outcome(skipped=["first"], done=["second", "third"])
+    assert run_here([*stages, third], tmp_path) == Outcome(skipped=["first"], done=["second", "third"])
     assert tree(tmp_path / first.folder) == before
 
 
@@ -300,7 +337,7 @@ def test_the_longest_chain_is_begun_first(tmp_path: Path) -> None:
     ordered = ["a", "b", "c", "leaf-1", "short", "d", "leaf-2"]
     assert [item.label for item in longest_first(planned)] == ordered
     assert longest_first([first, chain[3], last]) == [first, chain[3], last]
-    assert run(planned, tmp_path).done == ordered
+    assert run_here(planned, tmp_path).done == ordered
 
 
 # What fails
@@ -330,8 +367,8 @@ def test_a_failure_stops_what_needs_it_and_nothing_else(tmp_path: Path) -> None:
 
 def test_the_next_run_tries_again_what_failed(tmp_path: Path) -> None:
     stages = [bad := stage("bad", do="fail"), stage("child", {"source": bad}), stage("good")]
-    run(stages, tmp_path)
-    again = run(stages, tmp_path)
+    run_here(stages, tmp_path)
+    again = run_here(stages, tmp_path)
     assert again.skipped == ["good"]
     assert [failure.label for failure in again.failed] == ["bad"]
     assert again.blocked == ["child"]
@@ -408,8 +445,8 @@ def run_limited(
     minutes: float,
     *,
     jobs: int = 1,
-    force: bool = False,
     ends: Callable[[str], object] = lambda label: None,
+    workers: Callable[[], Workers] | None = None,
 ) -> Outcome:
     """Every stage takes a minute, by a clock that nobody has to wait for; ``ends`` is told when one has ended."""
     ended: list[str] = []
@@ -427,7 +464,8 @@ def run_limited(
         device="cpu",
         threads=1,
         jobs=jobs,
-        force=force,
+        force=False,
+        workers=workers,
         reporter=Counting(len(stages), io.StringIO()),
         limit=TimeLimit(minutes, clock=lambda: 60.0 * len(ended)),
     )
@@ -443,7 +481,7 @@ def a_chain() -> list[Stage]:
 @pytest.mark.parametrize(("minutes", "done"), [(0.5, 1), (1, 1), (1.5, 2), (3, 3), (4, 4), (9, 4)])
 def test_when_the_time_is_over_no_stage_is_begun(minutes: float, done: int, tmp_path: Path) -> None:
     """The one that is in progress is finished; whoever ends with the last minute has done everything."""
-    outcome = run_limited(a_chain(), tmp_path, minutes)
+    outcome = run_limited(a_chain(), tmp_path, minutes, workers=Here)
     assert outcome == Outcome(done=list("abcd")[:done], not_begun=list("abcd")[done:])
     assert outcome.exit_code == (done < 4)
     assert finished(tmp_path) == set(outcome.done)
@@ -453,7 +491,7 @@ def test_when_the_time_is_over_no_stage_is_begun(minutes: float, done: int, tmp_
 def test_no_time_at_all(tmp_path: Path) -> None:
     """What was done before is done, and not a part of what is missing."""
     stages = a_chain()
-    run(stages[:2], tmp_path)
+    run_here(stages[:2], tmp_path)
     limit = TimeLimit(1, clock=iter([0.0, 60.0, 60.0, 60.0]).__next__)
     outcome = execute(
         stages,
@@ -495,17 +533,17 @@ def test_what_is_needed_first_is_whole_first_where_time_is_limited(tmp_path: Pat
     first, second = stage("train-1", n=1), stage("train-2", n=2)
     planned = [first, stage("scores-1", {"a": first}), second, stage("scores-2", {"a": second})]
     assert [item.label for item in longest_first(planned)] == ["train-1", "train-2", "scores-1", "scores-2"]
-    outcome = run_limited(planned, tmp_path, 2)
+    outcome = run_limited(planned, tmp_path, 2, workers=Here)
     assert outcome == Outcome(done=["train-1", "scores-1"], not_begun=["train-2", "scores-2"])
 
 
 def test_what_failed_is_told_apart_from_what_was_not_begun(tmp_path: Path) -> None:
     bad = stage("bad", do="fail")
     stages = [bad, stage("child", {"source": bad}), stage("good"), stage("late", n=1)]
-    outcome = run_limited(stages, tmp_path, 2)
+    outcome = run_limited(stages, tmp_path, 2, workers=Here)
     assert [failure.label for failure in outcome.failed] == ["bad"]
     assert (outcome.blocked, outcome.done, outcome.not_begun) == (["child"], ["good"], ["late"])
-    assert run_limited(stages, tmp_path, 9).exit_code == 1
+    assert run_limited(stages, tmp_path, 9, workers=Here).exit_code == 1
 
 
 # What is damaged
@@ -544,12 +582,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_damage_is_named_before_anything_is_done(name: str, tmp_path: Path) -> None:
     """The whole `DONE` counts, too: one that lists no file vouches for none."""
     stages = [first := stage("first", files={"out.txt": "text", "deep/more.txt": "more"}), stage("second")]
-    run(stages, tmp_path)
+    run_here(stages, tmp_path)
     harm, told = DAMAGES[name]
     harm(tmp_path / first.folder)
     shutil.rmtree(tmp_path / stages[1].folder)
     with pytest.raises(UserError) as caught:
-        run(stages, tmp_path)
+        run_here(stages, tmp_path)
     assert f"  {first.folder}: {told}\n" in str(caught.value)
     assert stages[1].folder not in str(caught.value)
     assert "the same command with --repair" in str(caught.value)
@@ -559,7 +597,7 @@ def test_damage_is_named_before_anything_is_done(name: str, tmp_path: Path) -> N
 
 def test_every_damaged_file_is_named_not_the_first_alone(tmp_path: Path) -> None:
     first = stage("first", files={"a.txt": "a", "b.txt": "b", "c.txt": "c"})
-    run([first], tmp_path)
+    run_here([first], tmp_path)
     (tmp_path / first.folder / "a.txt").unlink()
     flip(tmp_path / first.folder / "c.txt")
     assert damage(tmp_path / first.folder) == ["a.txt", "c.txt"]
@@ -567,11 +605,11 @@ def test_every_damaged_file_is_named_not_the_first_alone(tmp_path: Path) -> None
 
 def test_force_does_again_what_is_damaged(tmp_path: Path) -> None:
     stages = [first := stage("first"), stage("second", {"source": first})]
-    run(stages, tmp_path)
+    run_here(stages, tmp_path)
     flip(tmp_path / first.folder / "out.txt")
-    assert run(stages, tmp_path, force=True).done == ["first", "second"]
+    assert run_here(stages, tmp_path, force=True).done == ["first", "second"]
     assert finished(tmp_path) == {"first", "second"}
-    assert run(stages, tmp_path) == Outcome(skipped=["first", "second"])
+    assert run_here(stages, tmp_path) == Outcome(skipped=["first", "second"])
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -590,9 +628,9 @@ def test_a_directory_that_was_moved_to_another_disk_is_left_alone(there: bool, t
 
 
 def test_damage_of_what_the_plan_does_not_hold_is_no_matter(tmp_path: Path) -> None:
-    run([first := stage("first")], tmp_path)
+    run_here([first := stage("first")], tmp_path)
     (tmp_path / first.folder / "out.txt").unlink()
-    assert run([stage("second")], tmp_path).done == ["second"]
+    assert run_here([stage("second")], tmp_path).done == ["second"]
 
 
 # What is left over
@@ -620,7 +658,7 @@ def test_leftovers_of_the_dead_are_swept_those_of_the_living_are_not(tmp_path: P
         for name in names.values():
             (scratch / name / "deep").mkdir(parents=True)
             (scratch / name / "deep" / "half").write_text("hal")
-        run([stage("first")], tmp_path)
+        run_here([stage("first")], tmp_path)
         assert {path.name for path in scratch.iterdir()} == kept
         assert all((scratch / name / "deep" / "half").exists() for name in kept)
     finally:
@@ -635,7 +673,7 @@ def test_half_written_states_and_tokens_of_the_living_are_kept(tmp_path: Path) -
     for name in (mark(), elsewhere, dead, "17"):
         (states / f"0123.safetensors.{name}.tmp").touch()
         (tokens / f".building-{name}-a_b1").mkdir(parents=True)
-    run([stage("first")], tmp_path)
+    run_here([stage("first")], tmp_path)
     kept = (mark(), elsewhere)
     assert {path.name for path in states.iterdir()} == {f"0123.safetensors.{name}.tmp" for name in kept}
     assert {path.name for path in tokens.iterdir()} == {f".building-{name}-a_b1" for name in kept}
