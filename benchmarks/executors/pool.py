@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -199,9 +200,12 @@ def prepare(messages: Sink, threads: int) -> None:
     """Make this process one that stages are done in: equal ones give equal bytes, and they say how far they are."""
     global _messages
     _messages = messages
+    gc.disable()  # a million objects come now and none goes; to look for garbage among them takes half a second
     import torch
     import transformers
 
+    gc.freeze()
+    gc.enable()
     torch.set_num_threads(threads)
     # What `use_deterministic_algorithms` does, but that this one does not load torch's compiler, which takes a second.
     torch.set_deterministic_debug_mode("warn")

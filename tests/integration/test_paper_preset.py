@@ -12,10 +12,8 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,6 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-import benchmarks
 from benchmarks.model_files import safetensors_parameters
 from benchmarks.presets import FOLDER
 from benchmarks.tasks import synthetic
@@ -31,6 +28,7 @@ from cringe.backbones import Backbone, pretrained_backbone
 from cringe.data import Example
 from cringe.seeding import torch_seed
 from cringe.specs import PretrainedBackbone
+from tests.integration import micro
 
 VOCABULARY = 8008
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<s_AGAIN>", "<pad_AGAIN>", "</s_AGAIN>", "<unk_AGAIN>")
@@ -55,8 +53,6 @@ class Shape:
     decoder_layers: int = 12
     new_tokens: int = 3
     """That a reply may have here."""
-    patience: int = field(default=3600, compare=False)
-    """Seconds that the run may take on a machine that is busy."""
 
     @property
     def parameters(self) -> int:
@@ -68,7 +64,7 @@ class Shape:
         return VOCABULARY * d + 2 * 128 * d + encoder + decoder
 
 
-TINY = Shape(width=32, heads=2, feedforward=64, encoder_layers=2, decoder_layers=2, new_tokens=6, patience=300)
+TINY = Shape(width=32, heads=2, feedforward=64, encoder_layers=2, decoder_layers=2, new_tokens=6)
 REAL = Shape()
 
 
@@ -79,20 +75,12 @@ class Place:
     shape: Shape
     folder: Path
 
-    def command(self, *options: str, settings: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    def command(self, *options: str, settings: tuple[str, ...] = ()) -> micro.Said:
         """``python -m benchmarks.run`` with the preset, its hub ids replaced by folders."""
         words = ["--task", "decode", "--methods", *METHODS, "--preset", "paper", "--seeds", "0", "--device", "cpu"]
         words += ["--jobs", "1", "--data", str(self.folder / "data"), "--out", str(self.folder / "runs"), *options]
         names = [f"backbone.name={self.folder / 'blenderbot'}", f"reference.name={self.folder / 'reference'}"]
-        return subprocess.run(
-            [sys.executable, "-m", "benchmarks.run", *words, "--set", *names, *settings],
-            env=os.environ | {"PYTHONPATH": str(Path(benchmarks.__file__).parents[1])},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=self.shape.patience,
-            check=False,
-        )
+        return micro.here("benchmarks.run", *words, "--set", *names, *settings, folder=self.folder)
 
     def read(self, pattern: str, name: str) -> Any:
         """The JSON file of that name in the one directory whose name fits."""
@@ -236,12 +224,12 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def run(place: Place) -> subprocess.CompletedProcess[str]:
+def run(place: Place) -> micro.Said:
     """Two updates of the preset, and few and short replies; its sweeps are switched off."""
     short = [f"decoding.{name}.max_new_tokens={place.shape.new_tokens}" for name in ("beam", "nucleus")]
     cheap = ("training.updates=2", f"prompts={PROMPTS}", "decoding.beam.min_new_tokens=2", *short, "sweeps=null")
     done = place.command(settings=cheap)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     return done
 
 
@@ -292,8 +280,8 @@ def test_what_the_checkpoint_says_of_decoding_is_not_taken_over(place: Place) ->
 def test_check_passes_and_counts_the_trials(place: Place) -> None:
     """Four trials of `cringe_single`, and a table of a transformer and the fifth; warm-up and reference for all."""
     checked = place.command("--check")
-    assert checked.returncode == 0, checked.stderr
-    lines = checked.stdout.splitlines()
+    assert checked.code == 0, checked.err
+    lines = checked.out.splitlines()
     assert lines[0] == "configuration: ok; preset paper, methods transformer, cringe_single, seeds 0"
     assert f"data: ok; {place.folder / 'data'} (--data)" in lines
     (disk,) = (line for line in lines if line.startswith("disk: "))
@@ -309,12 +297,12 @@ def test_check_passes_and_counts_the_trials(place: Place) -> None:
     assert f"  backbone: {place.folder / 'blenderbot'}: there, {stored:,} parameters" in lines
     assert lines[-1] == f"device: cpu, {os.cpu_count()} cores, 1 thread(s) a stage"
     without = place.command("--check", settings=("sweeps=null",))
-    assert without.returncode == 0
+    assert without.code == 0
     size = 4 * (3 * stored + reference) / 1e6
-    assert f"disk: ok; about {size:,.0f} MB for 4 models, " in without.stdout
+    assert f"disk: ok; about {size:,.0f} MB for 4 models, " in without.out
 
 
-def test_two_updates_are_made_as_the_preset_says(place: Place, run: subprocess.CompletedProcess[str]) -> None:
+def test_two_updates_are_made_as_the_preset_says(place: Place, run: micro.Said) -> None:
     for method in METHODS:
         ledger = place.read(f"decode-{method}-s0-train-*", "ledger.json")
         assert ledger["parameters"] == place.shape.parameters
@@ -326,9 +314,7 @@ def test_two_updates_are_made_as_the_preset_says(place: Place, run: subprocess.C
     assert place.read("decode-warmup-*", "ledger.json")["training"]["updates"] == 0
 
 
-def test_training_starts_from_the_folder_and_moves_its_weights(
-    place: Place, run: subprocess.CompletedProcess[str]
-) -> None:
+def test_training_starts_from_the_folder_and_moves_its_weights(place: Place, run: micro.Said) -> None:
     given = load_file(place.folder / "blenderbot" / "model.safetensors")
     differ = {}
     for name in ("warmup", *(f"{method}-s0-train" for method in METHODS)):
@@ -344,7 +330,7 @@ def test_training_starts_from_the_folder_and_moves_its_weights(
         assert any(f"decoder.layers.{place.shape.decoder_layers - 1}.fc2" in key for key in moved)
 
 
-def test_every_row_has_scores(place: Place, run: subprocess.CompletedProcess[str]) -> None:
+def test_every_row_has_scores(place: Place, run: micro.Said) -> None:
     for name in ("backbone", *METHODS):
         (folder,) = (place.folder / "runs").glob(f"decode-{name}-s0-scores-*")
         with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
@@ -358,5 +344,5 @@ def test_every_row_has_scores(place: Place, run: subprocess.CompletedProcess[str
         assert all(math.isfinite(float(row["nll"])) for row in rows if row["nll"])
         lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
         assert not any(token in json.loads(line)["reply"] for line in lines for token in (*SPECIAL, *MASK))
-    assert run.stdout.startswith("## decode: contradiction avoidance")
-    assert "| cringe_single |" in run.stdout
+    assert run.out.startswith("## decode: contradiction avoidance")
+    assert "| cringe_single |" in run.out
