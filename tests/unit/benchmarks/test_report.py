@@ -194,8 +194,8 @@ def contents(folder):
 
 def folder_of(results, name, seed=0):
     """The directory of scores of a row of the only table."""
-    (table,) = rebuild(results)
-    rows = table.manifest["rows"]
+    (manifest,) = (results / "tables").glob(f"*/{MANIFEST}")
+    rows = json.loads(manifest.read_text())["rows"]
     return results / next(r["scores"] for r in rows if (r["name"], r["seed"], r["round"]) == (name, seed, None))
 
 
@@ -219,21 +219,21 @@ def test_tables_are_those_that_the_run_wrote(finished, reported):
         assert {file: made[file] for file in shown} == {file: written[file] for file in shown}
 
 
-def test_the_same_bytes_again_in_another_process_without_torch(finished, tmp_path):
+def test_the_same_bytes_again_in_another_process_without_torch(finished, reported, tmp_path):
+    """In one that orders sets and looks for fonts anew."""
     code = (
         "import sys; from benchmarks.report import main; code = main(sys.argv[1:]); "
         "heavy = {'torch', 'transformers', 'datasets', 'sklearn'} & set(sys.modules); sys.exit(heavy or code)"
     )
-    for index in (0, 1):
-        done = subprocess.run(
-            [sys.executable, "-c", code, finished, "--out", tmp_path / str(index)],
-            env=os.environ | {"PYTHONHASHSEED": str(index), "MPLCONFIGDIR": str(tmp_path / f"fonts{index}")},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-    first, second = contents(tmp_path / "0"), contents(tmp_path / "1")
+    done = subprocess.run(
+        [sys.executable, "-c", code, finished, "--out", tmp_path / "again"],
+        env=os.environ | {"PYTHONHASHSEED": "1", "MPLCONFIGDIR": str(tmp_path / "fonts")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = contents(reported), contents(tmp_path / "again")
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
 
@@ -300,7 +300,7 @@ def test_nothing_left_is_exit_code_1(runs, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("what", ["not JSON", "[]", '{"schema": "cringe.manifest", "version": 1}', "task", "budget"])
-def test_a_manifest_that_describes_no_table_is_left_out(runs, capsys, tmp_path, what):
+def test_a_manifest_that_describes_no_table_is_left_out(runs, what):
     path = next((runs / "tables").glob(f"*/{MANIFEST}"))
     good = path.read_text()
     if what == "task":
@@ -315,8 +315,9 @@ def test_a_manifest_that_describes_no_table_is_left_out(runs, capsys, tmp_path, 
     path.write_text(what)
     shutil.copytree(path.parent, path.parent.parent / "zzz")
     (path.parent.parent / "zzz" / MANIFEST).write_text(good)
-    main([str(runs), "--out", str(tmp_path / "out")])
-    assert f"{path.parent.name}: left out" in capsys.readouterr().err
+    said = []
+    assert [table.name for table in rebuild(runs, said.append)] == ["zzz"] * (what != good)
+    assert f"{path.parent.name}: left out" in said[0]
 
 
 def test_a_manifest_names_nothing_outside_its_folder(runs, tmp_path):
@@ -414,5 +415,5 @@ def test_ten_methods_three_seeds_four_tasks_take_less_than_ten_seconds(tmp_path)
     command = [sys.executable, "-c", code, tmp_path / "runs", "--out", tmp_path / "out"]
     env = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     subprocess.run(command, check=True, capture_output=True, env=env)  # finds the fonts
-    done = [subprocess.run(command, check=True, capture_output=True, text=True, env=env) for _ in range(3)]
-    assert min(float(one.stdout.splitlines()[-1]) for one in done) < 10
+    runs = (subprocess.run(command, check=True, capture_output=True, text=True, env=env) for _ in range(3))
+    assert any(float(done.stdout.splitlines()[-1]) < 10 for done in runs)
