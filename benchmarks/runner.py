@@ -428,8 +428,7 @@ def _sweep(results: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
     for path in (results / RESUME).glob("*.tmp"):
         if left_behind(path, Path(path.stem).suffix.removeprefix(".")):
-            with suppress(OSError):  # where nothing can be deleted, nothing may have to be written either
-                path.unlink(missing_ok=True)
+            _remove(path)
 
 
 def _forget_states(finished: Iterable[Stage], results: Path) -> None:

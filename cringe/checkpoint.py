@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,15 +45,16 @@ class TrainingState:
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
         meta = {"step": self.step, "counts": self.counts.to_dict(), "records": self.records, "scaler": self._scaler()}
+        # A folder, for safetensors writes to a file whose name it draws, which nobody would know for left behind.
         scratch = path.with_name(f"{path.name}.{mark()}.tmp")
-        scratch.parent.mkdir(parents=True, exist_ok=True)
         flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         state = json.dumps(meta)
         try:
-            save_file(flat, scratch, metadata={"state": state, "digest": _digest(flat, state)})
-            scratch.replace(path)
+            scratch.mkdir(parents=True, exist_ok=True)
+            save_file(flat, scratch / path.name, metadata={"state": state, "digest": _digest(flat, state)})
+            (scratch / path.name).replace(path)
         finally:
-            scratch.unlink(missing_ok=True)
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def load(self, path: Path) -> None:
         """Put everything back into ``model`` and ``optimizer``, and read the counts and the log.

@@ -198,7 +198,7 @@ def assert_same(results: Path, undisturbed: Path) -> None:
     assert whole(results) == whole(undisturbed)
     assert outputs(results) == outputs(undisturbed)
     for hidden in (SCRATCH, ".resume", ".claims"):
-        assert not list((results / hidden).glob("*")), hidden
+        assert [path.name for path in (results / hidden).glob("*")] == [], hidden
     assert not [path for path in results.rglob(".*.unfinished") if path.is_file()]
 
 

@@ -1,7 +1,7 @@
 """Killed at any moment and started again, every command ends with what an undisturbed one gives.
 
 Always at the same moments: of the command and of its workers, by SIGKILL and by SIGTERM, in every kind of stage. With
-those of ``test_kills_in_writing.py`` there are thirty-one.
+those of ``test_kills_in_writing.py`` there are thirty and more.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ STAGES = [
     Kill("reference", "TERM", "command", SAVE, some_step()),
     Kill("judge", "KILL", "self", **opened("classifier.json")),
     Kill("transformer-s0-train", "KILL", "self", STEP, some_step()),
-    Kill("transformer-s0-train", "KILL", "command", "file", some_step(), r"^os.rename .*\.tmp "),
+    Kill("transformer-s0-train", "KILL", "command", "file", some_step(), r"^os.rename .*\.tmp/"),
     Kill("cringe-s0-round1", "KILL", "command", "file", 1, r"^os.rename .*/\.unfinished/"),
     Kill("cringe-s0-round1-data", "TERM", "self", REPLY, 2),
     Kill("cringe-s0-round2", "KILL", "self", SAVE, UPDATES // 4),
     Kill("backbone-beam", "KILL", "command", REPLY, 2),
     Kill("transformer-s0-nucleus", "TERM", "self", **opened("replies.jsonl")),
-    Kill("references", "INT", "command", **opened("predictions.jsonl|.*\\.json")),
+    Kill("references", "TERM", "command", **opened("predictions.jsonl|.*\\.json")),
     Kill("transformer-s0-scores", "KILL", "self", SCORE),
     Kill("cringe-s0-scores", "TERM", "command", **opened("scores.csv")),
 ]

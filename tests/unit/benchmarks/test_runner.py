@@ -669,9 +669,9 @@ def test_leftovers_of_the_dead_are_swept_those_of_the_living_are_not(tmp_path: P
 def test_half_written_states_and_tokens_of_the_living_are_kept(tmp_path: Path) -> None:
     dead, elsewhere = f"{host()}-{a_process_that_is_no_more()}-7", "0badcafe-1-7"
     states, tokens = tmp_path / RESUME, tmp_path / TOKENS
-    states.mkdir()
     for name in (mark(), elsewhere, dead, "17"):
-        (states / f"0123.safetensors.{name}.tmp").touch()
+        (half := states / f"0123.safetensors.{name}.tmp").mkdir(parents=True)
+        (half / ".tmpAb1cD2").touch()  # as safetensors names what it has not finished
         (tokens / f".building-{name}-a_b1").mkdir(parents=True)
     run_here([stage("first")], tmp_path)
     kept = (mark(), elsewhere)

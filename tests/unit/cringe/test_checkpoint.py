@@ -17,6 +17,7 @@ from torch import nn
 from cringe.backbones import Seq2SeqBackbone
 from cringe.checkpoint import DamagedStateError, TrainingState
 from cringe.counts import Counts
+from cringe.processes import mark
 
 
 class Tiny(nn.Module):
@@ -104,6 +105,8 @@ def test_a_failed_save_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.M
     write = safetensors.torch.save_file
 
     def half(tensors: dict[str, torch.Tensor], target: Path, **more: object) -> None:
+        # Whatever is left beside it when the process is killed here, the folder's name says whose it is.
+        assert target.parent.name == f"{path.name}.{mark()}.tmp"
         write(tensors, target, **more)
         target.write_bytes(target.read_bytes()[:100])
         raise OSError("disk full")
@@ -112,6 +115,7 @@ def test_a_failed_save_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="disk full"):
         state_of(model, optimizer).save(path)
     assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
     monkeypatch.undo()
     state_of(model, optimizer).save(path)
     assert path.read_bytes() != before
